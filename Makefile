@@ -1,0 +1,65 @@
+# Every target works on a bare machine that has Python 3.11 or newer and make:
+# it builds .venv first, with exactly what the lock names, and does nothing twice.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+ONLY   ?=
+TESTS  ?= tests
+
+.DEFAULT_GOAL := help
+.PHONY: help install run smoke test lint format generate lock bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
+
+install: $(READY) ## Build .venv from the lock
+
+run: $(READY) ## Serve the quickstart's model behind the gateway until Ctrl-C
+	@$(BIN)/rerank up examples/quickstart.yaml --try examples/panda.json
+
+smoke: $(READY) ## Start the same, rank the example once, exit 0 or 1
+	@$(BIN)/python tests/smoke.py
+
+test: $(READY) ## Run every test (TESTS=path narrows it)
+	@$(BIN)/python -m pytest $(TESTS)
+
+lint: $(READY) ## Check format, style, types, layers and that generated files are fresh
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/rerank crds --check crds
+
+format: $(READY) ## Format the code and apply the safe fixes
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+generate: $(READY) ## Write crds/ from the API types
+	@$(BIN)/rerank crds --output crds
+
+lock: $(BIN)/uv ## Choose new versions of the dependencies
+	@mkdir -p locks
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --upgrade --all-extras --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -o locks/all.txt
+	@grep -A400 '^uv==' locks/all.txt | awk 'NR>1 && /^[a-z]/ {exit} {print}' > locks/uv.txt
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header bench/peers/sentence-transformers.in -c locks/all.txt -o bench/peers/sentence-transformers.txt
+
+bench: $(READY) ## Measure against the peers in one run (ONLY=server or gateway)
+	@$(BIN)/python -m bench $(ONLY)
+
+clean: ## Remove what the targets above made
+	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/uv: locks/uv.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "Python 3.11 or newer is needed, and %s is %d.%d: say which one to use with make PYTHON=..." % (sys.executable, *v[:2]))'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r locks/uv.txt
+	@touch $@
+
+$(READY): $(BIN)/uv locks/all.txt pyproject.toml
+	@echo "Installing into $(VENV) (about 3 GB of packages, once)"
+	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes locks/all.txt
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
