@@ -1,6 +1,6 @@
 """How far a server is, and how a model stands: the words that users read in every status.
 
-A server reports `ServerStatus` on `/status`; the operator, the local runner and the gateway show `ModelState`.
+A server reports `ServerStatus` on `/status`; operator, local runner and gateway show `ModelState`.
 """
 
 from enum import StrEnum

@@ -1,0 +1,32 @@
+"""The grammar of names: the public ones that clients send, and a RerankModel's own.
+
+Both patterns mean the same to Python, to RE2 (CEL, Go) and to Rust's regex: no look-around, no backslashes.
+"""
+
+import re
+from typing import Final
+
+MODEL_NAME_MAX_LENGTH: Final = 253
+MODEL_NAME_PATTERN: Final = "^[A-Za-z0-9](?:(?:/[A-Za-z0-9_:@-]|[A-Za-z0-9._:@-])*/?[A-Za-z0-9])?$"
+"""A public model name, as `BAAI/bge-reranker-v2-m3` or `bge:v2@prod`.
+
+No path segment may be empty or begin with a dot, because a name also travels in a URL's path, where `//`,
+`/./` and `/../` are rewritten on the way.
+"""
+
+RESOURCE_NAME_MAX_LENGTH: Final = 63
+RESOURCE_NAME_PATTERN: Final = "^[a-z](?:[a-z0-9-]*[a-z0-9])?$"
+"""A RerankModel's `metadata.name`. It becomes a Service's name, hence a DNS label as of RFC 1035."""
+
+_MODEL_NAME = re.compile(MODEL_NAME_PATTERN)
+_RESOURCE_NAME = re.compile(RESOURCE_NAME_PATTERN)
+
+
+def is_model_name(name: str) -> bool:
+    """Say whether clients may ask for a model under this name."""
+    return len(name) <= MODEL_NAME_MAX_LENGTH and _MODEL_NAME.fullmatch(name) is not None
+
+
+def is_resource_name(name: str) -> bool:
+    """Say whether a RerankModel may have this `metadata.name`."""
+    return len(name) <= RESOURCE_NAME_MAX_LENGTH and _RESOURCE_NAME.fullmatch(name) is not None

@@ -1,0 +1,106 @@
+"""The `rerank` command. Each subcommand imports what it needs when it runs, so that help comes at once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rerank_cli.errors import CliError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells count it."""
+
+app = typer.Typer(
+    name="rerank",
+    help="Run rerankers, and ask them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def up(
+    manifests: Annotated[
+        list[Path], typer.Argument(metavar="FILE…", help="Manifests, or directories of them.")
+    ],
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where the gateway listens; loopback only. Port 0: any.")
+    ] = "127.0.0.1:8080",
+    try_: Annotated[
+        Path | None,
+        typer.Option("--try", metavar="REQUEST.json", help="Request to send once the models are ready."),
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where sockets and state are while it runs.")
+    ] = None,
+) -> None:
+    """Serve models on this machine until Ctrl-C: a server a replica, behind the gateway."""
+    from rerank_cli.up import command
+
+    command.up(manifests, listen, run_dir, try_)
+
+
+@app.command()
+def query(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for.")],
+    documents: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="DOCUMENT…", help="Documents to rank; - takes one a line from standard input."
+        ),
+    ] = None,
+    *,
+    model: Annotated[str | None, typer.Option(help="Public name; by default the only one ready.")] = None,
+    url: Annotated[str, typer.Option(help="The gateway.")] = "http://127.0.0.1:8080",
+    top_n: Annotated[int | None, typer.Option(min=1, help="How many of the best to show.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the answer as it came.")] = False,
+) -> None:
+    """Rank documents for a query."""
+    from rerank_cli import query as ask
+
+    ask.run(ask.Query(query, documents or (), url, model, top_n), as_json=json)
+
+
+@app.command()
+def crds(
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write them there.")] = None,
+    check: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Fail if those there are not what would be written.")
+    ] = None,
+) -> None:
+    """Write the CustomResourceDefinitions of RerankModel and RerankConsumer, or check written ones."""
+    from rerank_cli import crds as files
+
+    files.run(output, check)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from rerank_api import __version__
+
+    typer.echo(f"rerank {__version__}")
+
+
+def main() -> None:
+    """Run the command line. What goes wrong is told as a sentence, with exit code 1, or 2 for wrong usage."""
+    try:
+        app()
+    except CliError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if os.environ.get("RERANK_DEBUG"):
+            raise
+        _fail(
+            f"{error!r} was not expected: this is a defect of rerank. RERANK_DEBUG=1 shows where it arose.", 1
+        )
+
+
+def _fail(sentence: str, code: int) -> None:
+    sys.stderr.write(f"rerank: {sentence}\n")
+    sys.exit(code)

@@ -1,0 +1,89 @@
+"""`rerank up --try`: one request of the user's own, sent when the models are ready."""
+
+import asyncio
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from rerank_api.status import ModelState
+from rerank_cli import client
+from rerank_cli.errors import AnswerError, StartError
+from rerank_cli.ranking import ranking_table
+from rerank_cli.up.standing import Standing
+from rerank_cli.up.view import View
+from rerank_cli.up.world import Version
+
+SETTLED = {ModelState.READY, ModelState.IDLE, ModelState.FAILED}
+
+NOT_YET = {404, 503}
+TRIES = 10
+AGAIN_S = 0.1
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The body of a rerank request, and the file that it came from."""
+
+    file: Path
+    body: dict[str, Any]
+
+    @property
+    def model(self) -> str:
+        """The public name that is asked for."""
+        return str(self.body["model"])
+
+    def is_due(self, models: tuple[Standing, ...]) -> bool:
+        """Say whether its model is ready, and no other is still on its way to be."""
+        asked = any(self.model in one.names and one.state is ModelState.READY for one in models)
+        return asked and all(one.state in SETTLED for one in models)
+
+    async def make(self, url: str, view: View) -> None:
+        """Send it through the gateway at `url`; show the ranking, and how to repeat the request."""
+        try:
+            answer = await self._answer(url)
+        except AnswerError as error:
+            view.warn(f"{self.file}: {error}")
+            return
+        view.print(ranking_table(answer))
+        file, target = shlex.quote(f"@{self.file}"), shlex.quote(url + client.RERANK_PATH)
+        view.print(Text(f"Again: curl -sS {target} -H 'Content-Type: application/json' -d {file}"))
+
+    async def _answer(self, url: str) -> client.Answer:
+        """Send it, for a moment again and again: Envoy learns of a ready model just after the user does."""
+        for _ in range(TRIES):
+            try:
+                return await asyncio.to_thread(client.rank, url, self.body)
+            except AnswerError as error:
+                if error.status not in NOT_YET:
+                    raise
+            await asyncio.sleep(AGAIN_S)
+        return await asyncio.to_thread(client.rank, url, self.body)
+
+
+def read_attempt(file: Path) -> Attempt:
+    """Read a request from a JSON file. Raises `StartError` where it is none."""
+    try:
+        body = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StartError(
+            f"--try {file}: {error.strerror}: give a file with the JSON body of a request."
+        ) from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise StartError(f"--try {file} is not JSON: {error}.") from error
+    if not isinstance(body, dict) or not isinstance(body.get("model"), str):
+        raise StartError(f'--try {file}: give an object with "model", "query" and "documents".')
+    return Attempt(file, body)
+
+
+def refuse_unknown_model(attempt: Attempt, versions: tuple[Version, ...]) -> None:
+    """Raise `StartError` where no manifest has the model that is asked for."""
+    known = sorted(name for version in versions for name in version.names)
+    if attempt.model not in known:
+        names = ", ".join(known)
+        raise StartError(
+            f"--try {attempt.file}: no manifest has the model `{attempt.model}`; there is: {names}."
+        )

@@ -1,0 +1,65 @@
+"""`rerank up`: check everything that can be checked before anything is started, then run."""
+
+import asyncio
+import contextlib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from rerank_cli.errors import CliError, StartError
+
+PARTS = {
+    "server": ("fastapi", "uvicorn", "tokenizers", "torch", "transformers"),
+    "gateway": ("fastapi", "grpc", "google.protobuf", "uvicorn"),
+}
+"""By extra: the packages that show whether it is installed."""
+
+
+class CutShortError(CliError):
+    """The user did not wait for the drain to end."""
+
+
+def up(paths: Sequence[Path], listen: str, run_dir: Path | None, try_file: Path | None) -> None:
+    """Run until asked to stop. Raises `CliError` where it cannot start, or was told not to finish."""
+    require_parts()
+    # Only now: these import the parts.
+    from rerank_cli.up import attempt, manifests, rundir, supervisor, view
+    from rerank_cli.up.listen import claim
+
+    where = claim(listen)
+    read = manifests.read(tuple(paths))
+    if read.problems:
+        raise StartError(read.complaint())
+    wanted = manifests.versions(read)
+    if not wanted:
+        raise StartError(f"{', '.join(map(str, paths))}: there is no manifest of a RerankModel here.")
+    trial = None
+    if try_file is not None:
+        trial = attempt.read_attempt(try_file)
+        attempt.refuse_unknown_model(trial, wanted)
+    console = Console(highlight=False)
+    with contextlib.ExitStack() as held:
+        directory = held.enter_context(rundir.run_directory(run_dir))
+        shown = held.enter_context(view.LiveView(console)) if console.is_terminal else view.PlainView(console)
+        settings = supervisor.Settings(tuple(paths), where, directory, trial)
+        if not asyncio.run(supervisor.run(settings, read, shown)):
+            raise CutShortError("Stopped before every request was finished.")
+
+
+def require_parts() -> None:
+    """Raise `StartError` with the command that installs what is missing."""
+    missing = sorted(part for part, modules in PARTS.items() if not all(map(_is_there, modules)))
+    if missing:
+        raise StartError(
+            f"The parts that `rerank up` runs are not installed: {', '.join(missing)}. "
+            f"Install them: pip install 'rerank-operator[{','.join(missing)}]'"
+        )
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False

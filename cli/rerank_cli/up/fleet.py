@@ -1,0 +1,120 @@
+"""The servers of one machine: does what the plan says, and remembers what only time can tell."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from rerank_cli.up.backoff import Crash, after_end
+from rerank_cli.up.plan import Action, Kill, Leave, Start, Stop, plan, versions_to_run
+from rerank_cli.up.servers import Server
+from rerank_cli.up.view import View, ended
+from rerank_cli.up.world import Phase, Slot, Version, World, slots
+
+
+class Fleet:
+    """Every server process. `changed` is called whenever one becomes different."""
+
+    def __init__(
+        self, run_dir: Path, client: httpx.AsyncClient, view: View, changed: Callable[[], None]
+    ) -> None:
+        self._run_dir = run_dir
+        self._client = client
+        self._view = view
+        self._changed = changed
+        self._servers: dict[int, Server] = {}
+        self._followers: set[asyncio.Task[None]] = set()
+        self._serving: dict[str, Version] = {}
+        self._crashes: dict[Slot, Crash] = {}
+
+    def world(self, wanted: tuple[Version, ...]) -> World:
+        """Return what is known at this moment."""
+        replicas = tuple(server.observed() for server in self._servers.values())
+        return World(wanted, dict(self._serving), replicas, dict(self._crashes))
+
+    async def step(self, wanted: tuple[Version, ...]) -> float | None:
+        """Do what is due on the way to `wanted`; return when to come again even without any change."""
+        now = time.monotonic()
+        decided = plan(self.world(wanted), now)
+        self._serving = dict(decided.serving)
+        versions = versions_to_run(wanted, self._serving)
+        places = {slot for version in versions for slot in slots(version)}
+        self._crashes = {slot: crash for slot, crash in self._crashes.items() if slot in places}
+        threads = max(1, _cores() // max(1, len(places)))
+        for action in decided.actions:
+            await self._act(action, threads)
+        return decided.wake_at
+
+    async def drain(self) -> None:
+        """Ask every server to finish what it has, and wait until all have ended."""
+        for server in self._servers.values():
+            server.stop()
+        if self._followers:
+            await asyncio.wait(self._followers)
+
+    async def kill(self) -> None:
+        """End every server now, and wait until none is left."""
+        for server in self._servers.values():
+            server.stop()
+            server.child.kill()
+        if self._followers:
+            await asyncio.wait(self._followers)
+
+    async def _act(self, action: Action, threads: int) -> None:
+        match action:
+            case Start(slot, version):
+                await self._start(slot, version, threads)
+            case Leave(pid):
+                self._servers[pid].leave()
+            case Stop(pid):
+                self._servers[pid].stop()
+            case Kill(pid, why):
+                self._view.warn(f"{label(self._servers[pid].slot)}: the server {why}, so it is killed.")
+                self._servers[pid].child.kill()
+
+    async def _start(self, slot: Slot, version: Version, threads: int) -> None:
+        manifest = self._run_dir / f"{slot.model}-{slot.fingerprint}.json"
+        manifest.write_text(version.manifest, encoding="utf-8")
+        name = label(slot)
+        try:
+            server = await Server.start(
+                slot, manifest, threads, lambda line: self._view.line(name, line), self._changed
+            )
+        except OSError as error:
+            self._crashed(slot, f"could not be started: {error.strerror}", None, ())
+            return
+        self._servers[server.child.pid] = server
+        follower = asyncio.create_task(self._follow(server))
+        self._followers.add(follower)
+        follower.add_done_callback(self._followers.discard)
+
+    async def _follow(self, server: Server) -> None:
+        asking = asyncio.create_task(server.follow(self._client))
+        try:
+            how = await server.child.ended()
+        finally:
+            asking.cancel()
+            del self._servers[server.child.pid]
+        if server.observed().phase not in {Phase.LEAVING, Phase.DRAINING}:
+            self._crashed(server.slot, how, server.ready_since, server.child.last_lines())
+        self._changed()
+
+    def _crashed(self, slot: Slot, how: str, ready_since: float | None, last: tuple[str, ...]) -> None:
+        now = time.monotonic()
+        crash = after_end(self._crashes.get(slot), how, ready_since=ready_since, now=now)
+        self._crashes[slot] = crash
+        self._view.warn(ended(f"{label(slot)}: its server", how, crash.retry_at - now, last))
+
+
+def label(slot: Slot) -> str:
+    """Name a server for people."""
+    return f"{slot.model}/{slot.index}"
+
+
+def _cores() -> int:
+    """Return the CPUs that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

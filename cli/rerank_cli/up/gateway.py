@@ -1,0 +1,107 @@
+"""The gateway's two processes, agent and Envoy: their commands, whether they answer, and Envoy's drain."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from rerank_cli.errors import StartError
+from rerank_cli.up.listen import Listen
+from rerank_cli.up.processes import Command
+from rerank_gateway import envoy_binary
+from rerank_gateway.bootstrap import BootstrapSettings, arguments, bootstrap
+
+SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+"""Of the environment; only the servers need them."""
+
+ROUTINE = re.compile(r" (DEBUG|INFO) |caught ENVOY_SIGTERM|gRPC config stream to ads closed")
+"""Lines of agent and Envoy that need nobody's attention, or that the runner tells in words of its own."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A GET over a unix socket in the run directory that is answered with 200 once a process is of use."""
+
+    socket: str
+    path: str
+
+
+AGENT_ANSWERS = Answers("http.sock", "/v1/models")
+ENVOY_ANSWERS = Answers("admin.sock", "/ready")
+
+
+def agent_command(run_dir: Path) -> Command:
+    """Return how the agent is run on this run directory's state file."""
+    argv = (
+        sys.executable, "-m", "rerank_gateway", "agent",
+        "--state-file", str(state_file(run_dir)), "--socket-dir", str(run_dir),
+    )  # fmt: skip
+    return Command(argv, environment=_environment())
+
+
+def envoy_command(run_dir: Path, listen: Listen) -> Command:
+    """Write Envoy's static configuration into the run directory, and return how Envoy is run on it.
+
+    Raises `StartError` where this machine has no Envoy.
+    """
+    settings = BootstrapSettings(listen_address=listen.address, listen_port=listen.port, socket_dir=run_dir)
+    file = run_dir / "envoy.json"
+    file.write_text(json.dumps(bootstrap(settings), indent=1), encoding="utf-8")
+    try:
+        binary = envoy_binary.find()
+    except envoy_binary.EnvoyNotFoundError as error:
+        raise StartError(str(error)) from error
+    argv = (str(binary), *arguments(settings, file), "--log-level", "warning", "--log-format", "%l: %v")
+    return Command(argv, environment=_environment())
+
+
+def state_file(run_dir: Path) -> Path:
+    """Return where the models' state is written for the agent."""
+    return run_dir / "state.json"
+
+
+async def answers(run_dir: Path, wanted: Answers) -> bool:
+    """Say whether it is answered with 200 now."""
+    with contextlib.suppress(httpx.HTTPError, OSError):
+        async with _client(run_dir / wanted.socket) as client:
+            answer = await client.get(wanted.path)
+            return answer.status_code == 200
+    return False
+
+
+async def drain(run_dir: Path, limit_s: float) -> None:
+    """Let Envoy take no new connections, and return once no request is under way, or after `limit_s`.
+
+    `/healthcheck/fail` closes kept-alive connections with their next answer; `/drain_listeners` closes the
+    listening socket at once and leaves what is under way (Envoy's admin interface).
+    """
+    give_up = time.monotonic() + limit_s
+    with contextlib.suppress(httpx.HTTPError, OSError):
+        async with _client(run_dir / ENVOY_ANSWERS.socket) as client:
+            await client.post("/healthcheck/fail")
+            await client.post("/drain_listeners")
+            while time.monotonic() < give_up:
+                if await _requests_under_way(client) == 0:
+                    return
+                await asyncio.sleep(0.05)
+
+
+async def _requests_under_way(client: httpx.AsyncClient) -> int:
+    answer = await client.get("/stats", params={"filter": r"^http\..*downstream_rq_active$"})
+    return sum(int(value) for value in re.findall(r": (\d+)$", answer.text, re.MULTILINE))
+
+
+def _client(socket: Path) -> httpx.AsyncClient:
+    transport = httpx.AsyncHTTPTransport(uds=str(socket))
+    return httpx.AsyncClient(transport=transport, base_url="http://local", timeout=5.0)
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in SECRETS}

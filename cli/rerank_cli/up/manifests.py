@@ -1,0 +1,134 @@
+"""From manifest files to the versions that shall run: reading, and what is kept when a file breaks."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rerank_api.manifests import Document, read_file
+from rerank_api.problems import ManifestError, Problem
+from rerank_api.rerank_model import RerankModel
+from rerank_cli.up.support import refused
+from rerank_cli.up.world import Version
+
+SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+REPLACING_S = 0.5
+"""An editor or a deployment that replaces a file needs less than this from taking the old one away."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """What the files said. A file that has become wrong keeps what it said before."""
+
+    documents: Mapping[Path, tuple[Document, ...]] = field(default_factory=dict)
+    """By file, in the order of the command line."""
+    problems: tuple[Problem, ...] = ()
+
+    def complaint(self) -> str:
+        """Return every problem, one a line."""
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+def read(paths: tuple[Path, ...], before: Read | None = None) -> Read:
+    """Read the manifests. Files that cannot be used are told in `problems`, never by an exception."""
+    before = before or Read()
+    documents: dict[Path, tuple[Document, ...]] = {}
+    problems: list[Problem] = []
+    for file in _files(paths):
+        if not file.exists() and file in before.documents:
+            continue  # it was removed, and so are its models
+        try:
+            found = read_file(file)
+        except ManifestError as error:
+            wrong = list(error.problems)
+        else:
+            others = [document for those in documents.values() for document in those]
+            wrong = [*refused(found), *_told_twice(found, others)]
+        problems += wrong
+        if not wrong:
+            documents[file] = found
+        elif file in before.documents:
+            documents[file] = before.documents[file]
+    return Read(documents, tuple(problems))
+
+
+async def read_again(paths: tuple[Path, ...], before: Read) -> Read:
+    """Read after a change. A file that is gone is looked for once more, because it may be being replaced."""
+    if any(not file.exists() for file in before.documents):
+        await asyncio.sleep(REPLACING_S)
+    return await asyncio.to_thread(read, paths, before)
+
+
+def versions(read: Read) -> tuple[Version, ...]:
+    """Return what shall run, in the order of the files. The first to claim a public name keeps it."""
+    owners: dict[str, str] = {}
+    models: dict[str, tuple[RerankModel, Path]] = {}
+    for document in (document for those in read.documents.values() for document in those):
+        if isinstance(document.resource, RerankModel):
+            models.setdefault(document.resource.metadata.name, (document.resource, Path(document.file)))
+    return tuple(_version(model, file, owners) for model, file in models.values())
+
+
+def _version(model: RerankModel, file: Path, owners: dict[str, str]) -> Version:
+    name = model.metadata.name
+    names = tuple(public for public in model.public_names if owners.setdefault(public, name) == name)
+    taken = [f"`{public}` ({owners[public]})" for public in model.public_names if public not in names]
+    remark = ""
+    if taken:
+        remark = f"Another model has this name already: {', '.join(taken)}; choose another in spec.names."
+    if taken and not names:
+        remark = f"Not started, because it has no name left to be asked by. {remark}"
+    for_server = _for_server(model, file)
+    return Version(
+        model=name,
+        fingerprint=hashlib.sha256(for_server.encode()).hexdigest()[:12],
+        names=names,
+        replicas=model.spec.replica_range[0] if names else 0,
+        manifest=for_server,
+        remark=remark,
+    )
+
+
+def _for_server(model: RerankModel, file: Path) -> str:
+    """Return the manifest for one server: what does not concern a single server is left out."""
+    source = model.spec.source
+    if source.file is not None:
+        path = str((file.absolute().parent / source.file.path).resolve())
+        source = source.model_copy(update={"file": source.file.model_copy(update={"path": path})})
+    spec = model.spec.model_copy(update={"source": source, "replicas": None})
+    content: dict[str, Any] = {
+        "apiVersion": model.api_version,
+        "kind": model.kind,
+        "metadata": {"name": model.metadata.name},
+        "spec": spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),
+    }
+    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+
+
+def _told_twice(found: tuple[Document, ...], others: Iterable[Document]) -> Iterator[Problem]:
+    """Yield a problem for each model that an earlier one is called like; here are no namespaces."""
+    first = {document.resource.metadata.name: document for document in others}
+    for document in found:
+        name = document.resource.metadata.name
+        other = first.setdefault(name, document)
+        if other is not document:
+            place = f"{other.file}:{other.line('metadata.name')}"
+            yield document.problem(
+                "metadata.name", f"{name!r} names another model in {place}: rename one of them"
+            )
+
+
+def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
+    """Yield each file once: those named, and those of directories by name."""
+    seen: set[Path] = set()
+    for path in paths:
+        found = [path]
+        if path.is_dir():
+            found = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file())
+        for file in found:
+            if file.absolute() not in seen:
+                seen.add(file.absolute())
+                yield file

@@ -1,0 +1,183 @@
+"""The local runner's loop: gather, plan, act, until it is asked to stop; then drain."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Awaitable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from rerank_cli.up import gateway, manifests, watch
+from rerank_cli.up.attempt import Attempt
+from rerank_cli.up.fleet import Fleet
+from rerank_cli.up.keeper import Keeper
+from rerank_cli.up.listen import Listen
+from rerank_cli.up.plan import DRAIN_S
+from rerank_cli.up.processes import Command
+from rerank_cli.up.standing import served, standings
+from rerank_cli.up.view import View
+from rerank_gateway import state_file
+from rerank_gateway.models import ServedModel
+
+END_S = 10.0
+"""For a process that was asked to end and has nothing left to do."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run, as opposed to what to run."""
+
+    paths: tuple[Path, ...]
+    """Manifests, and directories of manifests."""
+    listen: Listen
+    run_dir: Path
+    attempt: Attempt | None = None
+    """A request to send once, when the models are ready."""
+
+
+async def run(settings: Settings, read: manifests.Read, view: View) -> bool:
+    """Serve until SIGINT, SIGTERM or SIGHUP, then drain; say whether every request could be finished.
+
+    A second signal ends everything at once. However this ends, no child is left.
+    """
+    async with httpx.AsyncClient(trust_env=False) as client:
+        supervisor = Supervisor(settings, read, view, client)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, supervisor.asked_to_stop)
+        try:
+            await supervisor.serve()
+            return await supervisor.drain()
+        finally:
+            await supervisor.kill()
+
+
+class Supervisor:
+    """Keeps servers and gateway in step with the manifests."""
+
+    def __init__(
+        self, settings: Settings, read: manifests.Read, view: View, client: httpx.AsyncClient
+    ) -> None:
+        self._settings = settings
+        self._view = view
+        self._read = read
+        self._wanted = manifests.versions(read)
+        self._created: dict[str, int] = {}
+        self._published: tuple[ServedModel, ...] | None = None
+        self._changed = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._due = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._fleet = Fleet(settings.run_dir, client, view, self._changed.set)
+        envoy = gateway.envoy_command(settings.run_dir, settings.listen)
+        self._envoy = self._keep("envoy", envoy, gateway.ENVOY_ANSWERS)
+        self._agent = self._keep("agent", gateway.agent_command(settings.run_dir), gateway.AGENT_ANSWERS)
+
+    def asked_to_stop(self) -> None:
+        """Drain; asked again, stop at once."""
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+        self._changed.set()
+
+    async def serve(self) -> None:
+        """Serve until asked to stop."""
+        self._publish()
+        for work in (self._agent.run(), self._run_envoy(), self._follow_manifests(), self._greet()):
+            self._in_background(work)
+        while not self._stop.is_set():
+            self._changed.clear()
+            wake_at = await self._fleet.step(self._wanted)
+            self._publish()
+            await self._news(wake_at)
+
+    async def drain(self) -> bool:
+        """Stop in the order that lets what is under way be answered; say whether there was time for it."""
+        self._view.say("Draining: requests under way are finished. Ctrl-C again stops at once.")
+        self._agent.stopping()
+        self._envoy.stopping()
+        await self._unless_hurried(gateway.drain(self._settings.run_dir, DRAIN_S))
+        await self._unless_hurried(self._fleet.drain())
+        await self._unless_hurried(self._envoy.end(END_S))
+        await self._unless_hurried(self._agent.end(END_S))
+        return not self._hurry.is_set()
+
+    async def kill(self) -> None:
+        """End every process that is left, now."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(self._fleet.kill(), self._envoy.end(0), self._agent.end(0))
+
+    def _publish(self) -> None:
+        """Tell the user and the gateway how the models stand."""
+        models = standings(self._fleet.world(self._wanted))
+        self._view.show(models)
+        for model in models:
+            self._created.setdefault(model.model, int(time.time()))
+        owners = {name: version.model for version in self._wanted for name in version.names}
+        entries = served(models, owners, self._created)
+        if entries != self._published:
+            state_file.write(gateway.state_file(self._settings.run_dir), entries)
+            self._published = entries
+        if self._settings.attempt is not None and self._settings.attempt.is_due(models):
+            self._due.set()
+
+    async def _news(self, wake_at: float | None) -> None:
+        """Return when something has changed or is due; raise what ended a background task."""
+        limit = None if wake_at is None else max(0.0, wake_at - time.monotonic())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), limit)
+        for task in self._tasks:
+            if task.done() and (error := task.exception()):
+                raise error
+
+    async def _run_envoy(self) -> None:
+        await self._agent.up.wait()
+        await self._envoy.run()
+
+    async def _follow_manifests(self) -> None:
+        async for _ in watch.changes(self._settings.paths):
+            before = self._read
+            self._read = await manifests.read_again(self._settings.paths, before)
+            if self._read.problems and self._read.problems != before.problems:
+                self._view.warn(f"{self._read.complaint()}\nWhat was read from there before stays as it is.")
+            self._wanted = manifests.versions(self._read)
+            self._changed.set()
+
+    async def _greet(self) -> None:
+        """Say where to send requests once that makes sense, and send the one to try."""
+        await self._envoy.up.wait()
+        url = self._settings.listen.url
+        self._view.say(f"The gateway answers on {url}: POST /v1/rerank, GET /v1/models.")
+        if self._settings.attempt is not None:
+            await self._due.wait()
+            await self._settings.attempt.make(url, self._view)
+
+    def _keep(self, name: str, command: Command, answers: gateway.Answers) -> Keeper:
+        run_dir = self._settings.run_dir
+        return Keeper(
+            name,
+            command,
+            lambda: gateway.answers(run_dir, answers),
+            self._view,
+            routine=gateway.ROUTINE,
+        )
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(lambda _: self._changed.set())
+        self._tasks.append(task)
+
+    async def _unless_hurried(self, work: Awaitable[None]) -> None:
+        doing = asyncio.ensure_future(work)
+        hurrying = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait((doing, hurrying), return_when=asyncio.FIRST_COMPLETED)
+        for task in (doing, hurrying):
+            task.cancel()
+        await asyncio.gather(doing, hurrying, return_exceptions=True)

@@ -1,0 +1,98 @@
+"""The agent's life: follow the source, serve Envoy and the listing, end when told or when a part fails."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from rerank_gateway import listing, snapshot
+from rerank_gateway.ads import AdsServer
+from rerank_gateway.errors import SourceEndedError
+from rerank_gateway.publication import Publication
+from rerank_gateway.sockets import listen
+from rerank_gateway.source import Source
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sockets:
+    """Where one agent listens."""
+
+    ads: Path
+    http: Path
+
+    @classmethod
+    def inside(cls, directory: Path) -> "Sockets":
+        """Name the sockets as Envoy's bootstrap expects them; the directory is made where there is none."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return cls(ads=directory / "ads.sock", http=directory / "http.sock")
+
+
+async def run(source: Source, sockets: Sockets, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set.
+
+    Raises SocketError if a socket cannot be listened on, and an ExceptionGroup when a part fails: an agent
+    that lost one would go on with a stale world.
+    """
+    publication = Publication()
+    ads = AdsServer(publication)
+    http = _HttpServer(
+        uvicorn.Config(listing.app(publication), lifespan="off", access_log=False, log_config=None)
+    )
+    http_socket = listen(sockets.http)
+    try:
+        await ads.start(sockets.ads)
+        log.info("serving on %s and %s", sockets.ads, sockets.http)
+        async with asyncio.TaskGroup() as parts:
+            following = parts.create_task(follow(source, publication))
+            serving = parts.create_task(http.serve(sockets=[http_socket]))
+            await stop.wait()
+            following.cancel()
+            http.should_exit = True
+            await serving
+    finally:
+        await ads.stop()
+        http_socket.close()
+        for path in (sockets.ads, sockets.http):
+            path.unlink(missing_ok=True)
+
+
+async def follow(source: Source, publication: Publication) -> None:
+    """Publish each view that the source tells. Raises SourceEndedError if it stops telling."""
+    current: snapshot.Snapshot | None = None
+    async with contextlib.aclosing(source.views()) as views:
+        async for view in views:
+            following = snapshot.build(view, current)
+            _tell(current, following)
+            publication.publish(following)
+            current = following
+    raise SourceEndedError("the source of models ended")
+
+
+def _tell(old: snapshot.Snapshot | None, new: snapshot.Snapshot) -> None:
+    """Log what an operator would want to find later."""
+    before = old.models if old is not None else {}
+    if before.keys() != new.models.keys():
+        added, removed = len(new.models.keys() - before.keys()), len(before.keys() - new.models.keys())
+        log.info("serving %d names: %d added, %d removed", len(new.models), added, removed)
+    for contest in new.contests:
+        if old is None or contest not in old.contests:
+            log.warning(
+                "the name %r is claimed by %s as well: %s, the oldest, keeps it",
+                contest.name,
+                ", ".join(contest.losers),
+                contest.winner,
+            )
+
+
+class _HttpServer(uvicorn.Server):
+    """A uvicorn server that leaves signals to the process it is a part of."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

@@ -1,0 +1,179 @@
+"""Envoy's static configuration, as JSON-able values: pure, written once, the same for every set of models.
+
+Clusters and endpoints come from the agent by delta ADS. Fields: envoy.config.bootstrap.v3.Bootstrap.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rerank_gateway.listener import HTTP_STATS, Timeouts, listener
+
+ADS_CLUSTER = "ads"
+AGENT_CLUSTER = "agent"
+
+_MAX_SOCKET_PATH = 107
+"""Bytes in `sockaddr_un.sun_path` before its closing NUL, on Linux."""
+
+_KEPT_STATS = (
+    {"prefix": f"http.{HTTP_STATS}."},
+    {"prefix": "server."},
+    {"prefix": "listener_manager."},
+    {"prefix": "cluster_manager."},
+    {"prefix": "control_plane."},
+    {"suffix": ".membership_healthy"},
+    {"suffix": ".membership_total"},
+    {"suffix": ".upstream_rq_active"},
+    {"suffix": ".upstream_rq_total"},
+    {"suffix": ".upstream_rq_retry"},
+    {"suffix": ".upstream_rq_5xx"},
+)
+"""Every cluster has some hundred statistics; thousands of models would fill the memory with them."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BootstrapSettings:
+    """What one Envoy is started with.
+
+    `socket_dir` holds the unix sockets: `ads.sock` and `http.sock` are the agent's, `admin.sock` is Envoy's.
+    Raises ValueError when their paths would be too long for a unix socket.
+    """
+
+    listen_address: str
+    listen_port: int
+    socket_dir: Path
+    max_body_bytes: int = 10 * 1024 * 1024
+    """The largest request body; a larger one is answered with 413."""
+    request_timeout_s: float = 300.0
+    """Seconds that a model may take to answer, from the end of the request to the end of the response."""
+    receive_timeout_s: float = 60.0
+    """Seconds that a caller may take to send a whole request."""
+    max_connections: int = 10_000
+    """Connections of callers at the same time; one more is closed at once."""
+    concurrency: int | None = None
+    """Worker threads; None leaves it to Envoy, one a hardware thread. Passed by `arguments`."""
+    access_log: Path | None = None
+    """A file that gets one JSON line a request, without any text of bodies; `/dev/stdout` works."""
+
+    def __post_init__(self) -> None:
+        longest = max((self.ads_socket, self.http_socket, self.admin_socket), key=_bytes)
+        if _bytes(longest) > _MAX_SOCKET_PATH:
+            raise ValueError(
+                f"{longest} has {_bytes(longest)} bytes, and a unix socket's path may have "
+                f"{_MAX_SOCKET_PATH}: choose a directory with a shorter path."
+            )
+
+    @property
+    def ads_socket(self) -> Path:
+        """The agent's delta ADS, over gRPC."""
+        return self.socket_dir / "ads.sock"
+
+    @property
+    def http_socket(self) -> Path:
+        """The agent's HTTP, for the list of models."""
+        return self.socket_dir / "http.sock"
+
+    @property
+    def admin_socket(self) -> Path:
+        """Envoy's own administration."""
+        return self.socket_dir / "admin.sock"
+
+
+def arguments(settings: BootstrapSettings, bootstrap_file: Path) -> list[str]:
+    """Return Envoy's command line, without the binary, for a bootstrap written to a file."""
+    workers = [] if settings.concurrency is None else ["--concurrency", str(settings.concurrency)]
+    return ["--config-path", str(bootstrap_file), "--use-dynamic-base-id", *workers]
+
+
+def bootstrap(settings: BootstrapSettings) -> Json:
+    """Return Envoy's bootstrap.
+
+    Envoy takes no traffic before the agent's first answer (no `initial_fetch_timeout`), and keeps what it
+    has while the agent is away.
+    """
+    return {
+        "node": {"id": "gateway", "cluster": "gateway"},
+        "admin": {"address": _pipe(settings.admin_socket), "ignore_global_conn_limit": True},
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "DELTA_GRPC",
+                "transport_api_version": "V3",
+                "set_node_on_first_message_only": True,
+                "grpc_services": [
+                    {
+                        "envoy_grpc": {
+                            "cluster_name": ADS_CLUSTER,
+                            "retry_policy": {
+                                "retry_back_off": {"base_interval": "0.1s", "max_interval": "2s"}
+                            },
+                        }
+                    }
+                ],
+            },
+            "cds_config": {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"},
+        },
+        "static_resources": {
+            "clusters": [
+                _local_cluster(ADS_CLUSTER, settings.ads_socket, _keepalive_http2()),
+                _local_cluster(AGENT_CLUSTER, settings.http_socket, {"http_protocol_options": {}}),
+            ],
+            "listeners": [
+                listener(
+                    settings.listen_address,
+                    settings.listen_port,
+                    Timeouts(request_s=settings.request_timeout_s, receive_s=settings.receive_timeout_s),
+                    max_body_bytes=settings.max_body_bytes,
+                    agent_cluster=AGENT_CLUSTER,
+                    access_log=settings.access_log,
+                )
+            ],
+        },
+        "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": list(_KEPT_STATS)}}},
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": (
+                            "type.googleapis.com/envoy.extensions.resource_monitors"
+                            ".downstream_connections.v3.DownstreamConnectionsConfig"
+                        ),
+                        "max_active_downstream_connections": settings.max_connections,
+                    },
+                }
+            ]
+        },
+    }
+
+
+def _local_cluster(name: str, socket: Path, protocol: Json) -> Json:
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": protocol,
+            }
+        },
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _pipe(socket)}}]}],
+        },
+    }
+
+
+def _keepalive_http2() -> Json:
+    """Return HTTP/2 that notices within 35 s when the other side hangs without closing."""
+    return {"http2_protocol_options": {"connection_keepalive": {"interval": "30s", "timeout": "5s"}}}
+
+
+def _pipe(path: Path) -> Json:
+    return {"pipe": {"path": str(path)}}
+
+
+def _bytes(path: Path) -> int:
+    return len(str(path).encode())

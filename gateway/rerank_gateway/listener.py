@@ -1,0 +1,249 @@
+"""The listener that callers connect to, and its routes: static, whatever models there are.
+
+A route picks its cluster by a header that the Lua filter sets, so a new model changes no route.
+Fields: envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rerank_api.errors import KINDS, ErrorCode, error_body
+from rerank_gateway.local_replies import local_reply_config
+from rerank_gateway.paths import FACE_PATHS, HEALTH_PATH, MODELS_PATH, PROXY_PREFIX
+from rerank_gateway.route_filter import lua_code
+
+HTTP_STATS = "gateway"
+"""What the statistics of callers' requests are called: `http.gateway.…`."""
+
+MODEL_HEADER = "x-rerank-model"
+"""The model that a request is for; model servers receive it."""
+
+CLUSTER_HEADER = "x-rerank-cluster"
+"""The Envoy cluster of that model; it never leaves Envoy."""
+
+_TYPES = "type.googleapis.com/envoy.extensions"
+_HTTP_TYPES = f"{_TYPES}.filters.http"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds for a model to answer, and for a caller to send its whole request."""
+
+    request_s: float
+    receive_s: float
+
+
+def listener(
+    address: str,
+    port: int,
+    timeouts: Timeouts,
+    *,
+    max_body_bytes: int,
+    agent_cluster: str,
+    access_log: Path | None,
+) -> Json:
+    """Return the listener: HTTP/1.1 and HTTP/2 without TLS, told apart by their first bytes."""
+    manager = {
+        "@type": f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": HTTP_STATS,
+        "codec_type": "AUTO",
+        "early_header_mutation_extensions": [_strip_internal_headers()],
+        **_limits(timeouts),
+        **_paths(),
+        **_identity(),
+        "access_log": [] if access_log is None else [_access_log(access_log)],
+        "local_reply_config": local_reply_config(max_body_bytes, timeouts.receive_s, timeouts.request_s),
+        "http_filters": [
+            _filter(
+                "lua",
+                f"{_HTTP_TYPES}.lua.v3.Lua",
+                default_source_code={"inline_string": lua_code(max_body_bytes)},
+            ),
+            _filter("router", f"{_HTTP_TYPES}.router.v3.Router", suppress_envoy_headers=True),
+        ],
+        "route_config": {
+            "name": "gateway",
+            "virtual_hosts": [
+                {
+                    "name": "gateway",
+                    "domains": ["*"],
+                    "request_body_buffer_limit": max_body_bytes,
+                    "retry_policy": _retry_policy(),
+                    "response_headers_to_remove": [MODEL_HEADER, CLUSTER_HEADER],
+                    "routes": _routes(timeouts.request_s, agent_cluster),
+                }
+            ],
+        },
+    }
+    return {
+        "name": "gateway",
+        "address": {"socket_address": {"address": address, "port_value": port}},
+        "per_connection_buffer_limit_bytes": 64 * 1024,
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+    }
+
+
+def _limits(timeouts: Timeouts) -> Json:
+    return {
+        "request_timeout": _seconds(timeouts.receive_s),
+        "request_headers_timeout": _seconds(min(10.0, timeouts.receive_s)),
+        # It must outlast the routes' timeout, which has the better sentence.
+        "stream_idle_timeout": _seconds(max(timeouts.request_s, timeouts.receive_s) + 30.0),
+        "max_request_headers_kb": 32,
+        "common_http_protocol_options": {"idle_timeout": "300s", "max_headers_count": 100},
+        "http2_protocol_options": {
+            "max_concurrent_streams": 100,
+            "initial_stream_window_size": 1024 * 1024,
+            "initial_connection_window_size": 8 * 1024 * 1024,
+        },
+    }
+
+
+def _paths() -> Json:
+    """Resolve `..`, `//` and needless percent-encoding before anything looks at a path.
+
+    `%2F` stays: it is part of a model's name there, and no path that is let through contains it elsewhere.
+    """
+    return {
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
+    }
+
+
+def _identity() -> Json:
+    """Say who the caller is (`x-forwarded-for`), and give every request an id that the response repeats."""
+    return {
+        "use_remote_address": True,
+        "server_header_transformation": "PASS_THROUGH",
+        "preserve_external_request_id": True,
+        "always_set_request_id_in_response": True,
+        "request_id_extension": {
+            "typed_config": {
+                "@type": f"{_TYPES}.request_id.uuid.v3.UuidRequestIdConfig",
+                "pack_trace_reason": False,  # it would change digits of a caller's id
+            }
+        },
+    }
+
+
+def _strip_internal_headers() -> Json:
+    """Drop what only this gateway may say, however often and in whatever case a caller says it.
+
+    Envoy believes `x-envoy-*` of callers in private networks: their retries and timeouts would replace ours.
+    """
+    return _extension(
+        "strip",
+        f"{_TYPES}.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+        mutations=[
+            {"remove_on_match": {"key_matcher": {"prefix": prefix, "ignore_case": True}}}
+            for prefix in ("x-rerank-", "x-envoy-")
+        ],
+    )
+
+
+def _routes(request_timeout_s: float, agent_cluster: str) -> list[Json]:
+    """Return the allow-list; a path that is not in it matches no route."""
+    models = {"route": {"cluster": agent_cluster, "timeout": "10s"}}
+    below_models = {"prefix": f"{MODELS_PATH}/"}
+    return [
+        *_only("GET", {"path": HEALTH_PATH}, _reply(200, {"status": "ok"})),
+        *_only("GET", {"path": MODELS_PATH}, models),
+        *_only("GET", below_models, models),
+        *(
+            route
+            for path in FACE_PATHS
+            for route in _only("POST", {"path": path}, _to_the_model(request_timeout_s))
+        ),
+        # The Lua filter turns the paths below into those above; what it leaves has no cluster. It is a route
+        # with a cluster all the same: the first route that matches sets the limit of the body, and only such
+        # a route can.
+        {"match": {"prefix": PROXY_PREFIX}, **_to_the_model(request_timeout_s)},
+    ]
+
+
+def _to_the_model(request_timeout_s: float) -> Json:
+    return {
+        "route": {
+            "cluster_header": CLUSTER_HEADER,
+            "cluster_not_found_response_code": "NOT_FOUND",
+            "timeout": _seconds(request_timeout_s),
+        },
+        "request_headers_to_remove": [CLUSTER_HEADER, "x-envoy-external-address"],
+    }
+
+
+def _only(method: str, match: Json, action: Json) -> list[Json]:
+    """Return two routes: one for the method, and one that refuses every other."""
+    wanted = {"name": ":method", "string_match": {"exact": method}}
+    refusal = _error(ErrorCode.METHOD_NOT_ALLOWED, f"Only {method} is answered on this path.")
+    allow = {"header": {"key": "allow", "value": method}}
+    return [
+        {"match": {**match, "headers": [wanted]}, **action},
+        {"match": match, **refusal, "response_headers_to_add": [allow]},
+    ]
+
+
+def _error(code: ErrorCode, message: str) -> Json:
+    return _reply(KINDS[code].status, error_body(code, message))
+
+
+def _reply(status: int, body: Json) -> Json:
+    return {"direct_response": {"status": status, "body": {"inline_string": json.dumps(body)}}}
+
+
+def _retry_policy() -> Json:
+    """Try another replica only while no replica can have seen the request: one that kills a server must not
+    be handed to the next."""
+    return {
+        "retry_on": "connect-failure,refused-stream,reset-before-request",
+        "num_retries": 3,
+        "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
+        "retry_host_predicate": [
+            _extension("previous_hosts", f"{_TYPES}.retry.host.previous_hosts.v3.PreviousHostsPredicate")
+        ],
+        "host_selection_retry_max_attempts": 5,
+    }
+
+
+def _access_log(path: Path) -> Json:
+    fields = {
+        "time": "%START_TIME%",
+        "request_id": "%REQ(X-REQUEST-ID)%",
+        "method": "%REQ(:METHOD)%",
+        "path": "%REQ(:PATH)%",
+        "protocol": "%PROTOCOL%",
+        "model": "%REQ(X-RERANK-MODEL)%",
+        "status": "%RESPONSE_CODE%",
+        "details": "%RESPONSE_CODE_DETAILS%",
+        "flags": "%RESPONSE_FLAGS%",
+        "bytes_received": "%BYTES_RECEIVED%",
+        "bytes_sent": "%BYTES_SENT%",
+        "duration_ms": "%DURATION%",
+        "replica": "%UPSTREAM_HOST%",
+        "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+        "caller": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+    }
+    return _extension(
+        "file",
+        f"{_TYPES}.access_loggers.file.v3.FileAccessLog",
+        path=str(path),
+        log_format={"json_format": fields},
+    )
+
+
+def _filter(name: str, type_url: str, **fields: object) -> Json:
+    return _extension(name, type_url, **fields)
+
+
+def _extension(name: str, type_url: str, **fields: object) -> Json:
+    return {"name": name, "typed_config": {"@type": type_url, **fields}}
+
+
+def _seconds(value: float) -> str:
+    """Write a protobuf Duration in its JSON form."""
+    return f"{value:.3f}s"

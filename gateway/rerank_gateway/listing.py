@@ -1,0 +1,82 @@
+"""`GET /v1/models`: what is served, in the shape of OpenAI's API, with each model's state beside it."""
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from rerank_api.errors import ApiError, ErrorCode, error_body
+from rerank_gateway.models import ServedModel
+from rerank_gateway.publication import Publication
+from rerank_gateway.snapshot import Snapshot
+
+
+def describe(model: ServedModel) -> dict[str, object]:
+    """Describe one public name; `owned_by` is the RerankModel that serves it."""
+    described: dict[str, object] = {
+        "id": model.name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": model.model,
+        "state": model.state.value,
+        "message": model.message,
+    }
+    if model.progress is not None:
+        described["progress"] = model.progress
+    return described
+
+
+def app(publication: Publication) -> Starlette:
+    """Build the app that lists what is published; 503 `gateway_starting` until something is."""
+
+    def snapshot() -> Snapshot:
+        if publication.snapshot is None:
+            raise ApiError(
+                ErrorCode.GATEWAY_STARTING,
+                "The gateway does not know its models yet: try again in a second.",
+                retry_after=1,
+            )
+        return publication.snapshot
+
+    async def every(_: Request) -> Response:
+        models = [describe(model) for model in snapshot().models.values()]
+        return _json({"object": "list", "data": models})
+
+    async def one(request: Request) -> Response:
+        name = request.path_params["name"]
+        model = snapshot().models.get(name)
+        if model is None:
+            raise ApiError(
+                ErrorCode.MODEL_NOT_FOUND,
+                f"The model `{name}` does not exist here: GET /v1/models lists those that do.",
+                param="model",
+            )
+        return _json(describe(model))
+
+    return Starlette(
+        routes=[Route("/v1/models", every), Route("/v1/models/{name:path}", one)],
+        exception_handlers={ApiError: _api_error, HTTPException: _http_error},
+    )
+
+
+async def _api_error(_: Request, error: Exception) -> Response:
+    if not isinstance(error, ApiError):
+        raise error
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return _json(error.body(), error.status, headers)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Answer what the router refuses: an unknown path or a method other than GET."""
+    if not isinstance(error, HTTPException):
+        raise error
+    asked = f"{request.method} {request.url.path}"
+    code = ErrorCode.METHOD_NOT_ALLOWED if error.status_code == 405 else ErrorCode.NOT_FOUND
+    message = f"{asked} is nothing that is served here: GET /v1/models lists the models."
+    return _json(error_body(code, message), error.status_code, dict(error.headers or {}))
+
+
+def _json(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(content), status, headers, media_type="application/json")

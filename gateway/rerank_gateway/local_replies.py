@@ -1,0 +1,164 @@
+"""What callers read when Envoy itself answers: the one error body, whatever went wrong.
+
+The mappers are tried in order and the first that fits wins. Upstream responses pass untouched; Envoy's own
+texts, which name upstream addresses, never reach a caller.
+"""
+
+from typing import Any
+
+from rerank_api.errors import KINDS, ErrorCode, error_body
+from rerank_gateway.paths import FACE_PATHS, MODELS_PATH, PROXY_PREFIX
+from rerank_gateway.route_filter import too_large
+
+RETRY_AFTER_S = 2
+"""What a caller is told to wait while a model has no ready replica, or the agent is away."""
+
+_MODEL = "%REQ(X-RERANK-MODEL)%"
+_INTERNAL = "The gateway could not answer: try again, and tell its operator the header x-request-id."
+
+_CEL_FILTER = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+
+Json = dict[str, Any]
+
+
+def local_reply_config(max_body_bytes: int, receive_timeout_s: float, request_timeout_s: float) -> Json:
+    """Return Envoy's LocalReplyConfig for the listener.
+
+    It has mappers only: a format above them would wrap the replies of the Lua filter and of the routes again.
+    """
+    return {
+        "mappers": [
+            _as_written(),
+            _mapper(
+                _all(_path_prefix(MODELS_PATH), _flags("UF", "UC", "UH", "UT", "UO", "UR", "LR", "UPE")),
+                ErrorCode.GATEWAY_STARTING,
+                "The gateway is starting, its list of models is not there yet: try again in a moment.",
+                retry_after=True,
+            ),
+            _mapper(
+                _all(_flags("NC"), _path_prefix(PROXY_PREFIX)),
+                ErrorCode.NOT_FOUND,
+                f"Below {PROXY_PREFIX} only <model><path> is answered, with one of these paths: "
+                f"{', '.join(FACE_PATHS)}.",
+            ),
+            # Envoy lets a request pass when a Lua filter fails.
+            _mapper(_all(_flags("NC"), _without("x-rerank-model")), ErrorCode.INTERNAL, _INTERNAL),
+            _mapper(
+                _flags("NC"),
+                ErrorCode.MODEL_NOT_FOUND,
+                f"There is no model `{_MODEL}` here: GET {MODELS_PATH} lists the names.",
+                param="model",
+            ),
+            _mapper(
+                _any(_flags("NR"), _status("EQ", 404)),
+                ErrorCode.NOT_FOUND,
+                "There is nothing at %REQ(:METHOD)% %REQ(:PATH):256%: see the documentation's list of paths.",
+            ),
+            _mapper(
+                _flags("UH"),
+                ErrorCode.MODEL_NOT_READY,
+                f"The model `{_MODEL}` has no ready replica: try again in a moment.",
+                retry_after=True,
+            ),
+            _mapper(
+                _flags("UO", "OM"),
+                ErrorCode.OVERLOADED,
+                "More requests are under way than this gateway may hold: try again in a moment.",
+                retry_after=True,
+            ),
+            _mapper(
+                _flags("UT", "DT"),
+                ErrorCode.TIMEOUT,
+                f"The model `{_MODEL}` did not answer within {request_timeout_s:g} s: "
+                "send fewer or shorter documents in one request, or try again.",
+            ),
+            _mapper(
+                _flags("UF", "UC", "UR", "LR", "UPE", "URX"),
+                ErrorCode.REPLICA_FAILED,
+                f"A replica of the model `{_MODEL}` failed before it answered: try again.",
+            ),
+            _mapper(_status("EQ", 413), ErrorCode.REQUEST_TOO_LARGE, too_large(max_body_bytes)),
+            *_malformed(receive_timeout_s),
+            _mapper(_status("GE", 500), ErrorCode.INTERNAL, _INTERNAL, keeps_status=True),
+        ]
+    }
+
+
+def _malformed(receive_timeout_s: float) -> list[Json]:
+    """Return the mappers for requests that broke HTTP itself; Envoy's status stays."""
+    sentences = {
+        408: f"The request was not received in full within {receive_timeout_s:g} s: send it faster.",
+        426: "HTTP/1.0 is not spoken here: use HTTP/1.1 or HTTP/2.",
+        431: "The request's headers are too large or too many: send fewer or shorter ones.",
+    }
+    refused = "The request is refused as malformed HTTP (%RESPONSE_CODE_DETAILS%): check the client."
+    return [
+        *(
+            _mapper(_status("EQ", status), ErrorCode.INVALID_REQUEST, sentence, keeps_status=True)
+            for status, sentence in sentences.items()
+        ),
+        _mapper(_status("LE", 499), ErrorCode.INVALID_REQUEST, refused, keeps_status=True),
+    ]
+
+
+def _as_written() -> Json:
+    """Return the mapper that lets bodies pass which are the error body already."""
+    return {
+        "filter": {
+            "extension_filter": {
+                "name": "envoy.access_loggers.extension_filters.cel",
+                "typed_config": {
+                    "@type": _CEL_FILTER,
+                    "expression": 'response.code_details in ["lua_response", "direct_response"]',
+                },
+            }
+        },
+        "body_format_override": {
+            "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
+            "content_type": "application/json",
+        },
+    }
+
+
+def _mapper(
+    condition: Json,
+    code: ErrorCode,
+    message: str,
+    *,
+    param: str | None = None,
+    keeps_status: bool = False,
+    retry_after: bool = False,
+) -> Json:
+    """Return one ResponseMapper. The status is the one that goes with the code, or stays Envoy's."""
+    mapper: Json = {"filter": condition}
+    if not keeps_status:
+        mapper["status_code"] = KINDS[code].status
+    if retry_after:
+        mapper["headers_to_add"] = [{"header": {"key": "retry-after", "value": str(RETRY_AFTER_S)}}]
+    mapper["body_format_override"] = {"json_format": error_body(code, message, param)}
+    return mapper
+
+
+def _flags(*flags: str) -> Json:
+    return {"response_flag_filter": {"flags": list(flags)}}
+
+
+def _status(op: str, value: int) -> Json:
+    comparison = {"op": op, "value": {"default_value": value, "runtime_key": "rerank.local_reply"}}
+    return {"status_code_filter": {"comparison": comparison}}
+
+
+def _path_prefix(prefix: str) -> Json:
+    return {"header_filter": {"header": {"name": ":path", "string_match": {"prefix": prefix}}}}
+
+
+def _without(header: str) -> Json:
+    return {"header_filter": {"header": {"name": header, "present_match": False}}}
+
+
+def _any(*conditions: Json) -> Json:
+    return {"or_filter": {"filters": list(conditions)}}
+
+
+def _all(*conditions: Json) -> Json:
+    return {"and_filter": {"filters": list(conditions)}}

@@ -1,0 +1,176 @@
+"""A served model as Envoy's resources: one EDS cluster and its endpoints for each public name.
+
+Fields and their meaning: Envoy's `config.cluster.v3.Cluster` and `config.endpoint.v3.ClusterLoadAssignment`.
+Why each value is what it is: docs/decisions/0004-the-agent-speaks-delta-ads.md.
+"""
+
+import functools
+import hashlib
+import re
+from typing import TypeAlias
+
+from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
+from envoy.config.core.v3 import (
+    address_pb2,
+    config_source_pb2,
+    extension_pb2,
+    protocol_pb2,
+)
+from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+from envoy.extensions.load_balancing_policies.least_request.v3 import least_request_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from envoy.type.v3 import percent_pb2
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.wrappers_pb2 import UInt32Value
+
+from rerank_gateway.models import Endpoint, ServedModel
+
+# The generated classes carry no type information: to the type checker both are Any.
+Cluster: TypeAlias = cluster_pb2.Cluster
+ClusterLoadAssignment: TypeAlias = endpoint_pb2.ClusterLoadAssignment
+
+_TYPES = "type.googleapis.com"
+CLUSTER_TYPE = f"{_TYPES}/envoy.config.cluster.v3.Cluster"
+LOAD_ASSIGNMENT_TYPE = f"{_TYPES}/envoy.config.endpoint.v3.ClusterLoadAssignment"
+
+IDLE_TIMEOUT = 60
+"""Seconds after which Envoy closes an idle connection to a server; servers keep theirs for 75."""
+
+_UNLIMITED = 1_000_000
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def cluster_name(public_name: str) -> str:
+    """Name the cluster, and its endpoints, of a public model name."""
+    return f"m/{public_name}"
+
+
+def stat_name(public_name: str) -> str:
+    """Name the cluster in statistics: readable, unique, and nothing in it that a label would be split at.
+
+    The digest keeps `a/b` and `a.b` apart, which read the same once their signs are replaced.
+    """
+    readable = re.sub(r"[^A-Za-z0-9_-]", "_", public_name)
+    digest = hashlib.blake2s(public_name.encode(), digest_size=4).hexdigest()
+    return f"{readable}-{digest}"
+
+
+def cluster(model: ServedModel) -> Cluster:
+    """Build the cluster of a public name. It depends on the name alone, so it is sent once in its life."""
+    built = cluster_pb2.Cluster()
+    built.CopyFrom(_nameless_cluster())
+    built.name = cluster_name(model.name)
+    built.alt_stat_name = stat_name(model.name)
+    return built
+
+
+@functools.cache
+def _nameless_cluster() -> Cluster:
+    """Build what all clusters share, once: copying it is ten times as quick."""
+    return cluster_pb2.Cluster(
+        type=cluster_pb2.Cluster.EDS,
+        eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(
+            eds_config=config_source_pb2.ConfigSource(
+                ads=config_source_pb2.AggregatedConfigSource(),
+                resource_api_version=config_source_pb2.V3,
+            )
+        ),
+        connect_timeout=Duration(seconds=1),
+        load_balancing_policy=_least_request(),
+        common_lb_config=cluster_pb2.Cluster.CommonLbConfig(
+            healthy_panic_threshold=percent_pb2.Percent(value=0)
+        ),
+        outlier_detection=_outlier_detection(),
+        circuit_breakers=_circuit_breakers(),
+        typed_extension_protocol_options={_HTTP_OPTIONS: _packed(_http_options())},
+        upstream_connection_options=cluster_pb2.UpstreamConnectionOptions(
+            tcp_keepalive=address_pb2.TcpKeepalive(
+                keepalive_time=UInt32Value(value=30),
+                keepalive_interval=UInt32Value(value=10),
+                keepalive_probes=UInt32Value(value=3),
+            )
+        ),
+    )
+
+
+def load_assignment(model: ServedModel) -> ClusterLoadAssignment:
+    """Build the endpoints of a public name, sorted and each once, whatever order the source tells them in."""
+    group = endpoint_components_pb2.LocalityLbEndpoints(
+        lb_endpoints=[_lb_endpoint(endpoint) for endpoint in sorted(set(model.endpoints))]
+    )
+    return endpoint_pb2.ClusterLoadAssignment(
+        cluster_name=cluster_name(model.name), endpoints=[group] if model.endpoints else []
+    )
+
+
+def _lb_endpoint(endpoint: Endpoint) -> endpoint_components_pb2.LbEndpoint:
+    return endpoint_components_pb2.LbEndpoint(
+        endpoint=endpoint_components_pb2.Endpoint(
+            address=address_pb2.Address(
+                socket_address=address_pb2.SocketAddress(address=endpoint.address, port_value=endpoint.port)
+            )
+        )
+    )
+
+
+def _least_request() -> cluster_pb2.LoadBalancingPolicy:
+    """Pick the replica with the fewest requests in flight, looking at all of them."""
+    policy = least_request_pb2.LeastRequest(
+        selection_method=least_request_pb2.LeastRequest.SelectionMethod.FULL_SCAN
+    )
+    extension = extension_pb2.TypedExtensionConfig(
+        name="envoy.load_balancing_policies.least_request", typed_config=_packed(policy)
+    )
+    return cluster_pb2.LoadBalancingPolicy(
+        policies=[cluster_pb2.LoadBalancingPolicy.Policy(typed_extension_config=extension)]
+    )
+
+
+def _outlier_detection() -> outlier_detection_pb2.OutlierDetection:
+    """Set a replica aside that cannot be connected to; what a replica answers never counts against it."""
+    return outlier_detection_pb2.OutlierDetection(
+        split_external_local_origin_errors=True,
+        consecutive_local_origin_failure=UInt32Value(value=2),
+        enforcing_consecutive_local_origin_failure=UInt32Value(value=100),
+        enforcing_local_origin_success_rate=UInt32Value(value=0),
+        enforcing_failure_percentage_local_origin=UInt32Value(value=0),
+        enforcing_consecutive_5xx=UInt32Value(value=0),
+        enforcing_consecutive_gateway_failure=UInt32Value(value=0),
+        enforcing_success_rate=UInt32Value(value=0),
+        enforcing_failure_percentage=UInt32Value(value=0),
+        interval=Duration(seconds=1),
+        base_ejection_time=Duration(seconds=5),
+        max_ejection_time=Duration(seconds=30),
+        max_ejection_percent=UInt32Value(value=50),
+    )
+
+
+def _circuit_breakers() -> circuit_breaker_pb2.CircuitBreakers:
+    """Leave admission to the servers, which count tokens; by default Envoy would retry 3 requests at once."""
+    limit = UInt32Value(value=_UNLIMITED)
+    return circuit_breaker_pb2.CircuitBreakers(
+        thresholds=[
+            circuit_breaker_pb2.CircuitBreakers.Thresholds(
+                max_connections=limit, max_pending_requests=limit, max_requests=limit, max_retries=limit
+            )
+        ]
+    )
+
+
+def _http_options() -> http_protocol_options_pb2.HttpProtocolOptions:
+    return http_protocol_options_pb2.HttpProtocolOptions(
+        explicit_http_config=http_protocol_options_pb2.HttpProtocolOptions.ExplicitHttpConfig(
+            http_protocol_options=protocol_pb2.Http1ProtocolOptions()
+        ),
+        common_http_protocol_options=protocol_pb2.HttpProtocolOptions(
+            idle_timeout=Duration(seconds=IDLE_TIMEOUT)
+        ),
+    )
+
+
+def _packed(message: Message) -> Any:
+    packed = Any()
+    packed.Pack(message, deterministic=True)
+    return packed

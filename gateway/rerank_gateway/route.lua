@@ -1,0 +1,108 @@
+-- Decide which model a request is for, and say so in headers that pick its cluster.
+--
+-- The answers to callers are written where the gateway's configuration is built and come in `settings`:
+--   face_paths      the paths that model servers answer, longest first
+--   proxy_prefix    "/model/proxy/"
+--   model_headers   the headers that may name the model, in lower case
+--   max_name_bytes, max_body_bytes
+--   replies         name of a problem -> {status, body}; the body may hold the hole {at}
+
+local scan, settings = ...
+
+local function answer(handle, problem, holes)
+  local reply = settings.replies[problem]
+  local body = holes and string.gsub(reply.body, "{(%l+)}", holes) or reply.body
+  handle:respond({ [":status"] = reply.status, ["content-type"] = "application/json" }, body)
+end
+
+-- The grammar of public names, as rerank_api.names has it in Python.
+local function is_name(text)
+  return #text <= settings.max_name_bytes
+    and string.find(text, "^%w[%w._:@/-]*$") ~= nil
+    and string.find(text, "%w$") ~= nil
+    and not string.find(text, "//", 1, true)
+    and not string.find(text, "/.", 1, true)
+end
+
+-- Split "/model/proxy/<name><face path>?<query>". Returns the face path and the name still encoded, which is
+-- nil where the path names no model, or nil where this is no path of a model server.
+local function split(path)
+  local named = string.sub(path, 1, #settings.proxy_prefix) == settings.proxy_prefix
+  local rest = named and string.sub(path, #settings.proxy_prefix) or path
+  for _, face in ipairs(settings.face_paths) do
+    if rest == face then return face, named and "" or nil end
+    if named and string.sub(rest, -#face) == face then return face, string.sub(rest, 2, -#face - 1) end
+  end
+end
+
+-- Undo percent-encoding once; nil where a percent sign is not followed by two hexadecimal digits.
+local function unquote(text)
+  local rest = string.gsub(text, "%%%x%x", "")
+  if string.find(rest, "%", 1, true) then return nil end
+  return (string.gsub(text, "%%(%x%x)", function(digits) return string.char(tonumber(digits, 16)) end))
+end
+
+-- The model that headers and path agree on; nil where none names one, or nil and what is wrong.
+local function named_model(headers, in_path)
+  local model
+  for _, header in ipairs(settings.model_headers) do
+    for i = 0, headers:getNumValues(header) - 1 do
+      local value = headers:getAtIndex(header, i)
+      if not is_name(value) then return nil, "bad_header" end
+      if model and model ~= value then return nil, "names_differ" end
+      model = value
+    end
+  end
+  if not in_path then return model end
+  local value = unquote(in_path)
+  if not value or not is_name(value) then return nil, "bad_path" end
+  if model and model ~= value then return nil, "names_differ" end
+  return value
+end
+
+-- The model that the body names, or nil, what is wrong and where. Waits until the whole body is there.
+local function scanned_model(handle)
+  local buffer = handle:body()
+  if not buffer then return nil, "no_body" end
+  local model, problem, at = scan.model(buffer:getBytes(0, buffer:length()))
+  if model == "" then return nil, "empty" end
+  if model and not is_name(model) then return nil, "bad_name" end
+  return model, problem, at
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local path = headers:get(":path")
+  if not path then return end
+  local mark = string.find(path, "?", 1, true)
+  local face, in_path = split(mark and string.sub(path, 1, mark - 1) or path)
+  if not face then return end
+  local rewritten = in_path and face .. (mark and string.sub(path, mark) or "")
+  if headers:get(":method") ~= "POST" then
+    if rewritten then headers:replace(":path", rewritten) end
+    return
+  end
+
+  local encoding = headers:get("content-encoding")
+  if encoding and string.lower(encoding) ~= "identity" then return answer(handle, "encoded") end
+  local length = headers:get("content-length")
+  if length and tonumber(length) > settings.max_body_bytes then return answer(handle, "too_large") end
+
+  local model, problem, at = named_model(headers, in_path)
+  if problem then return answer(handle, problem) end
+  if not model then
+    model, problem, at = scanned_model(handle)
+    if problem then return answer(handle, problem, { at = tostring(at) }) end
+  elseif not length then
+    handle:body() -- its size is not announced: have Envoy count it against the limit
+  end
+
+  -- Changing a header makes Envoy look for the route again. Doing so before the whole body is there would
+  -- lose the body's limit, which comes from the first route; waiting for the body ends the life of `headers`.
+  headers = handle:headers()
+  if rewritten then headers:replace(":path", rewritten) end
+  headers:replace("x-rerank-model", model)
+  headers:replace("x-rerank-cluster", "m/" .. model)
+end
+
+return is_name

@@ -1,0 +1,112 @@
+"""The Lua filter that finds a request's model: its code, and the sentences that it answers with."""
+
+import json
+from importlib import resources
+
+from rerank_api.errors import KINDS, ErrorCode, error_body
+from rerank_api.names import MODEL_NAME_MAX_LENGTH
+from rerank_gateway.paths import FACE_PATHS, PROXY_PREFIX
+
+MODEL_HEADERS = ("X-GPUStack-Model", "X-Gateway-Model-Name")
+"""Headers in which a caller may name the model; where one is there, the body is not read for it."""
+
+_NAME_RULE = (
+    f"a model's name has 1 to {MODEL_NAME_MAX_LENGTH} letters, digits and the signs . _ - : @ /, begins and "
+    "ends with a letter or digit, and none of its parts between slashes is empty or begins with a dot"
+)
+_WHERE = f"Name it in the body's `model`, or in the header {MODEL_HEADERS[0]}."
+
+LuaValue = str | int | tuple[str, ...] | dict[str, "LuaValue"]
+
+
+def too_large(max_body_bytes: int) -> str:
+    """Return the sentence for a body above the limit, in bytes."""
+    return (
+        f"The request body is larger than {max_body_bytes} bytes, the limit of this gateway: "
+        "send fewer or shorter documents in one request."
+    )
+
+
+def lua_code(max_body_bytes: int) -> str:
+    """Return the filter's whole source: the scanner, the settings and the glue in one chunk.
+
+    Envoy loads it once for every worker thread.
+    """
+    settings: LuaValue = {
+        "face_paths": tuple(sorted(FACE_PATHS, key=len, reverse=True)),
+        "proxy_prefix": PROXY_PREFIX,
+        "model_headers": tuple(header.lower() for header in MODEL_HEADERS),
+        "max_name_bytes": MODEL_NAME_MAX_LENGTH,
+        "max_body_bytes": max_body_bytes,
+        "replies": _replies(max_body_bytes),
+    }
+    return (
+        f"local scan = (function(...)\n{source('scan.lua')}end)()\n"
+        f"local settings = {lua_literal(settings)}\n"
+        f"local function glue(...)\n{source('route.lua')}end\n"
+        "glue(scan, settings)\n"
+    )
+
+
+def source(name: str) -> str:
+    """Return the text of a Lua file of this package."""
+    return resources.files("rerank_gateway").joinpath(name).read_text(encoding="utf-8")
+
+
+def lua_literal(value: LuaValue) -> str:
+    """Write a value as Lua source. Text must be printable ASCII: it stands between double quotes."""
+    match value:
+        case str():
+            if not (value.isascii() and value.isprintable()):
+                raise ValueError(f"{value!r} cannot be written in Lua source: it is not printable ASCII")
+            return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        case int():
+            return str(value)
+        case tuple():
+            return "{" + ", ".join(lua_literal(item) for item in value) + "}"
+        case dict():
+            return "{" + ", ".join(f"[{lua_literal(k)}] = {lua_literal(v)}" for k, v in value.items()) + "}"
+
+
+def _replies(max_body_bytes: int) -> dict[str, LuaValue]:
+    headers = " or ".join(MODEL_HEADERS)
+    return {
+        "invalid_json": _reply(
+            ErrorCode.INVALID_JSON, "The request body is not valid JSON at byte {at}, counted from 0."
+        ),
+        "no_body": _reply(ErrorCode.INVALID_JSON, "The request has no body: send a JSON object."),
+        "not_object": _reply(
+            ErrorCode.MISSING_MODEL,
+            f"The request body is no JSON object, so it has no `model`. {_WHERE}",
+            "model",
+        ),
+        "missing": _reply(ErrorCode.MISSING_MODEL, f"The request names no model. {_WHERE}", "model"),
+        "null": _reply(ErrorCode.MISSING_MODEL, f"`model` is null. {_WHERE}", "model"),
+        "not_string": _reply(ErrorCode.MISSING_MODEL, f"`model` is not a string: {_NAME_RULE}.", "model"),
+        "empty": _reply(ErrorCode.MISSING_MODEL, f"`model` is an empty string: {_NAME_RULE}.", "model"),
+        "bad_name": _reply(
+            ErrorCode.MISSING_MODEL, f"`model` cannot be a model's name: {_NAME_RULE}.", "model"
+        ),
+        "bad_header": _reply(
+            ErrorCode.MISSING_MODEL, f"The header {headers} does not hold a model's name: {_NAME_RULE}."
+        ),
+        "bad_path": _reply(
+            ErrorCode.MISSING_MODEL,
+            f"The path {PROXY_PREFIX}<model>{FACE_PATHS[0]} does not hold a model's name: {_NAME_RULE}; "
+            "percent-encoding is allowed.",
+        ),
+        "names_differ": _reply(
+            ErrorCode.INVALID_REQUEST,
+            f"The request names two different models in {', '.join(MODEL_HEADERS)} or its path: name one.",
+        ),
+        "encoded": _reply(
+            ErrorCode.INVALID_REQUEST,
+            "The request body has a Content-Encoding, but only plain JSON is read here: "
+            "send it uncompressed.",
+        ),
+        "too_large": _reply(ErrorCode.REQUEST_TOO_LARGE, too_large(max_body_bytes)),
+    }
+
+
+def _reply(code: ErrorCode, message: str, param: str | None = None) -> LuaValue:
+    return {"status": str(KINDS[code].status), "body": json.dumps(error_body(code, message, param))}

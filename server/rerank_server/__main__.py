@@ -1,0 +1,111 @@
+"""`python -m rerank_server --manifest FILE`: serve one model until SIGTERM."""
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from rerank_api.manifests import read_file
+from rerank_api.problems import ManifestError
+from rerank_api.rerank_model import RerankModel
+from rerank_server.app import create_app
+from rerank_server.lifecycle import Lifecycle
+from rerank_server.metrics import Metrics
+from rerank_server.settings import MAX_BODY_BYTES, Settings
+
+KEEP_ALIVE_S = 75
+DRAIN_S = 300
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which tells the lifecycle when it is asked to stop."""
+
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
+        super().__init__(config)
+        self._lifecycle = lifecycle
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Say so in `/status` first; admitted requests are still answered."""
+        self._lifecycle.drain()
+        super().handle_exit(sig, frame)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the command line, serve, drain."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    try:
+        manifest = _read_manifest(options.manifest)
+    except ManifestError as error:
+        sys.exit(str(error))
+    settings = Settings(
+        host=options.host,
+        port=options.port,
+        listen_fd=options.fd,
+        threads=options.threads,
+        cache_dir=options.cache_dir,
+        hub_token=os.environ.get("HF_TOKEN"),
+        max_body_bytes=options.max_body_bytes,
+    )
+    serve(manifest, settings)
+
+
+def serve(manifest: RerankModel, settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, answer what is admitted, end the process with 0."""
+    metrics = Metrics()
+    lifecycle = Lifecycle(manifest, settings, metrics.observe_batch)
+    server = Server(
+        uvicorn.Config(
+            create_app(lifecycle, metrics),
+            host=settings.host,
+            port=settings.port,
+            access_log=False,
+            log_level="warning",
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=DRAIN_S,
+            server_header=False,
+            date_header=False,
+        ),
+        lifecycle,
+    )
+    # uvicorn raises the signal again once it has drained, for whoever handled it before.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    inherited = None if settings.listen_fd is None else [socket.socket(fileno=settings.listen_fd)]
+    server.run(sockets=inherited)
+    logging.shutdown()
+    if any(thread.name == "bring-up" for thread in threading.enumerate()):
+        os._exit(0)  # a download or a load is under way in native code and cannot be interrupted
+
+
+def _read_manifest(path: Path) -> RerankModel:
+    documents = read_file(path)
+    if len(documents) != 1 or not isinstance(documents[0].resource, RerankModel):
+        sys.exit(f"{path}: a server serves one RerankModel: give it a file with exactly one.")
+    return documents[0].resource
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="rerank-server", description="Serve one RerankModel over HTTP.")
+    parser.add_argument(
+        "--manifest", type=Path, required=True, help="file with one RerankModel (YAML or JSON)"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--fd", type=int, help="inherited listening socket, instead of --host and --port")
+    parser.add_argument("--threads", type=int, help="CPU threads for the model (default: one a core)")
+    parser.add_argument("--cache-dir", type=Path, help="where downloads are kept")
+    parser.add_argument("--max-body-bytes", type=int, default=MAX_BODY_BYTES, help="largest request body")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What a family promises: it recognises its checkpoints and opens them for ranking."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from rerank_server.engine.interface import Engine, Row, Vectors
+from rerank_server.families.checkpoint import CheckpointFiles
+
+Truncate: TypeAlias = Literal["document", "error"]
+"""What happens to a text that is too long: its end is cut off, or the request is refused."""
+
+Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether a family can serve a checkpoint, and one sentence why or why not."""
+
+    fits: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to open a checkpoint."""
+
+    device: str
+    dtype: Dtype
+    max_length: int | None
+    """Tokens of a row, as the manifest asks; None takes the checkpoint's own."""
+    batch_tokens: int
+    """Padded tokens of one forward pass, at most; a longer row runs alone."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How documents are shortened."""
+
+    truncate: Truncate
+    max_document_tokens: int | None = None
+    """Tokens of its own that are kept of each document, before anything else is cut."""
+
+
+@dataclass(frozen=True)
+class EncodedQuery:
+    """A query as tokens, and the rows that it needs for itself."""
+
+    ids: Sequence[int]
+    rows: tuple[Row, ...] = ()
+
+
+class Ranker(Protocol):
+    """An open checkpoint's texts -> rows and outputs -> scores. One thread at a time may encode."""
+
+    def encode_query(self, query: str) -> EncodedQuery:
+        """Encode the query. Raises `InputError` where it is too long, or no text."""
+
+    def encode_documents(
+        self, query: EncodedQuery, documents: Sequence[str], cut: Cut, first: int = 0
+    ) -> list[Row]:
+        """Encode documents, one row each. `first` is the index of the first of them in the request.
+
+        Raises `InputError` about `documents[index]`.
+        """
+
+    def scores(self, outputs: Vectors) -> Vectors:
+        """Turn the engine's outputs, the query's rows first, into raw scores, fp32, [documents]."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A checkpoint that is ready to rank."""
+
+    ranker: Ranker
+    engine: Engine
+    max_length: int
+
+
+class Family(Protocol):
+    """A kind of checkpoint."""
+
+    name: str
+    """As the manifest writes it in `scoring.family`."""
+    summary: str
+    """What it takes, to complete the sentence 'Supported are: …'."""
+
+    def recognise(self, files: CheckpointFiles, *, named: bool) -> Fit:
+        """Say whether this is one of its checkpoints; `named` where the manifest names this family.
+
+        Raises `LoadError` where a file that decides it cannot be read.
+        """
+
+    def open(self, files: CheckpointFiles, plan: Plan) -> Opened:
+        """Load the checkpoint. Raises `LoadError`."""

@@ -1,0 +1,211 @@
+"""From nothing to ready, told by `/status` at every step.
+
+`Lifecycle.bring_up` is the story: download, load, verify, warm, ready. What fails is told in words and tried
+again with growing pauses, so that a server recovers by itself once the cause is gone.
+"""
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from rerank_api.rerank_model import RerankModel
+
+from rerank_api.status import ServerState, ServerStatus, Verification
+from rerank_server import sources
+from rerank_server.batching import BatchReport
+from rerank_server.errors import ServerError
+from rerank_server.load import LoadedModel, ScoringOptions, load
+from rerank_server.reranker import Reranker
+from rerank_server.settings import Settings
+from rerank_server.sources import Progress, SourceError
+from rerank_server.verification import Golden, Verdict, verify
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+FIRST_PAUSE_S = 2.0
+LONGEST_PAUSE_S = 300.0
+WARM_UP_DOCUMENTS = 32
+
+
+def pause_after(failures: int) -> float:
+    """Return the seconds to wait after this many failures in a row: doubling, up to five minutes."""
+    return min(FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16), LONGEST_PAUSE_S)
+
+
+@dataclass
+class Lifecycle:
+    """The one place that knows how far this server is. `status` is read by the HTTP side at any time."""
+
+    manifest: RerankModel
+    settings: Settings
+    observe_batch: Callable[[BatchReport], None]
+
+    def __post_init__(self) -> None:
+        self.reranker: Reranker | None = None
+        self._status = ServerStatus(
+            state=ServerState.DOWNLOADING, message="Starting", names=self.manifest.public_names
+        )
+
+    @property
+    def state(self) -> ServerState:
+        """Return how far the server is."""
+        return self._status.state
+
+    @property
+    def queued_tokens(self) -> int:
+        """Return the token ids that wait for a batch."""
+        return self.reranker.queued_tokens if self.reranker else 0
+
+    def status(self) -> ServerStatus:
+        """Return the status as of now."""
+        if self.reranker is None:
+            return self._status
+        return self._status.model_copy(
+            update={
+                "queued_tokens": self.reranker.queued_tokens,
+                "tokens_per_second": self.reranker.tokens_per_second,
+            }
+        )
+
+    async def run(self) -> None:
+        """Bring the model up, however often it takes; return once it is ready."""
+        failures = 0
+        while self.state is not ServerState.READY:
+            try:
+                await self.bring_up()
+            except ServerError as error:
+                failures += 1
+                asked = error.retry_after if isinstance(error, SourceError) else None
+                await self._fail(str(error), max(pause_after(failures), asked or 0.0))
+            except Exception as error:  # the process's one net: told, logged, tried again
+                failures += 1
+                log.exception("unexpected failure")
+                await self._fail(f"Unexpected failure: {error!r}.", pause_after(failures))
+
+    async def bring_up(self) -> None:
+        """Download, load, verify and warm the model, then take traffic."""
+        spec = self.manifest.spec
+        self._to(ServerState.DOWNLOADING, "Fetching the model")
+        checkpoint = await in_daemon_thread(
+            lambda: sources.fetch(
+                spec.source,
+                cache_dir=self.settings.cache_dir,
+                token=self.settings.hub_token,
+                report=self._downloaded,
+            )
+        )
+        self._to(ServerState.LOADING, f"Loading {checkpoint.revision}", revision=checkpoint.revision)
+        loaded = await in_daemon_thread(
+            lambda: load(
+                checkpoint.path, _options(self.manifest), threads=self.settings.threads, report=self._loading
+            )
+        )
+        reranker = Reranker(loaded, observe=self.observe_batch)
+        try:
+            await self._prove(reranker, loaded)
+        except BaseException:
+            reranker.close()
+            raise
+        self.reranker = reranker
+        self._to(ServerState.READY, f"Ready: {loaded.family} on {loaded.engine.name}")
+
+    async def _prove(self, reranker: Reranker, loaded: LoadedModel) -> None:
+        self._to(
+            ServerState.VERIFYING,
+            "Comparing scores with what they must be",
+            family=loaded.family,
+            engine=loaded.engine.name,
+            max_length=loaded.max_length,
+        )
+        verdict = await verify(reranker, _goldens(self.manifest))
+        self._to(ServerState.VERIFYING, verdict.message, verification=_verification(verdict))
+        if not verdict.passed:
+            if self.manifest.spec.verify.required:
+                raise ServerError(f"Verification failed: {verdict.message}.")
+            log.warning("verification failed and is not required: %s", verdict.message)
+        self._to(ServerState.WARMING, "Running the first batches")
+        await reranker.score(
+            "warm up", ["A text of the usual length to warm up with. " * 8] * WARM_UP_DOCUMENTS
+        )
+
+    async def _fail(self, reason: str, pause: float) -> None:
+        self._to(ServerState.FAILED, f"{reason} Trying again in {pause:.0f} s.")
+        await asyncio.sleep(pause)
+
+    def drain(self) -> None:
+        """Take no new traffic; what is admitted is still answered."""
+        self._to(ServerState.DRAINING, "Finishing what is admitted")
+
+    def close(self) -> None:
+        """Stop the worker."""
+        if self.reranker:
+            self.reranker.close()
+
+    def _to(self, state: ServerState, message: str, **facts: object) -> None:
+        if self.state is ServerState.DRAINING:
+            return
+        self._status = self._status.model_copy(
+            update={"state": state, "message": message, "progress": None, **facts}
+        )
+        level = logging.ERROR if state is ServerState.FAILED else logging.INFO
+        log.log(level, "%s: %s", state.value, message)
+
+    def _downloaded(self, progress: Progress) -> None:
+        share = progress.done / progress.total if progress.total else None
+        total = f" of {_megabytes(progress.total)}" if progress.total else ""
+        self._progress(ServerState.DOWNLOADING, f"{_megabytes(progress.done)}{total} downloaded", share)
+
+    def _loading(self, message: str, share: float | None) -> None:
+        self._progress(ServerState.LOADING, message, share)
+
+    def _progress(self, state: ServerState, message: str, share: float | None) -> None:
+        """Note progress within a state; called on other threads, and too often to be logged."""
+        if self.state is state:
+            self._status = self._status.model_copy(update={"message": message, "progress": share})
+
+
+def in_daemon_thread(work: Callable[[], Result]) -> Awaitable[Result]:
+    """Run blocking work that must not keep the process from ending (a download, a load)."""
+    future: concurrent.futures.Future[Result] = concurrent.futures.Future()
+    future.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001  # raised again where it is awaited
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="bring-up").start()
+    return asyncio.wrap_future(future)
+
+
+def _options(manifest: RerankModel) -> ScoringOptions:
+    scoring = manifest.spec.scoring
+    return ScoringOptions(
+        family=scoring.family,
+        activation=scoring.activation,
+        instruction=scoring.instruction,
+        max_length=scoring.max_length,
+        dtype=scoring.dtype,
+        truncate=scoring.truncate,
+    )
+
+
+def _goldens(manifest: RerankModel) -> tuple[Golden, ...]:
+    return tuple(
+        Golden(golden.query, tuple(golden.documents), tuple(golden.scores), golden.tolerance)
+        for golden in manifest.spec.verify.goldens
+    )
+
+
+def _verification(verdict: Verdict) -> Verification:
+    return Verification(checked=verdict.checked, max_deviation=verdict.max_deviation, passed=verdict.passed)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

@@ -1,0 +1,105 @@
+"""From a folder with a checkpoint to a model that is ready to rank."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from rerank_server.engine.interface import Engine
+from rerank_server.engine.threads import usable_cores
+from rerank_server.errors import LoadError
+from rerank_server.families.checkpoint import read_checkpoint
+from rerank_server.families.interface import Dtype, Plan, Ranker, Truncate
+from rerank_server.families.registry import AUTO, choose_family
+
+Activation: TypeAlias = Literal["none", "sigmoid"]
+Report: TypeAlias = Callable[[str, float | None], None]
+"""Told a sentence about what is going on, and the share of the load that is done, 0 to 1."""
+
+CPU_BATCH_TOKENS = 1024
+"""Larger batches gain nothing on a CPU, and a small request waits for every one that is running."""
+CUDA_BATCH_TOKENS = 16_384
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """`spec.scoring` of the manifest: how the model is run, and what its scores look like."""
+
+    family: str = AUTO
+    activation: Activation = "none"
+    instruction: str | None = None
+    max_length: int | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    truncate: Truncate = "document"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that is ready to rank."""
+
+    family: str
+    ranker: Ranker
+    engine: Engine
+    max_length: int
+    batch_tokens: int
+    """Tokens that one batch aims at; a longer row is a batch of its own."""
+    options: ScoringOptions
+
+
+def load(
+    checkpoint_dir: Path, options: ScoringOptions, *, threads: int | None = None, report: Report | None = None
+) -> LoadedModel:
+    """Load a checkpoint onto the GPU where torch sees one, else onto the CPU.
+
+    `threads` is how many CPU threads the model gets, None for every core that the process may use. Raises
+    `LoadError` with what is wrong, in which file, and what to do.
+    """
+    tell = report or _tell_nobody
+    tell("Reading the checkpoint", 0.0)
+    files = read_checkpoint(checkpoint_dir)
+    family = choose_family(files, options.family)
+    if options.instruction is not None:
+        raise LoadError(f"scoring.instruction is set, and the family {family.name} takes none: leave it out.")
+    tell("Starting torch", 0.1)
+    device = _device(threads or usable_cores())
+    plan = Plan(
+        device=device,
+        dtype=choose_dtype(options.dtype, device),
+        max_length=options.max_length,
+        batch_tokens=CUDA_BATCH_TOKENS if device != "cpu" else CPU_BATCH_TOKENS,
+    )
+    tell(f"Loading the tokenizer and {files.architecture} as {plan.dtype} on {device}", 0.4)
+    opened = family.open(files, plan)
+    return LoadedModel(
+        family=family.name,
+        ranker=opened.ranker,
+        engine=opened.engine,
+        max_length=opened.max_length,
+        batch_tokens=plan.batch_tokens,
+        options=options,
+    )
+
+
+def choose_dtype(asked: Literal["auto", "float32", "bfloat16", "float16"], device: str) -> Dtype:
+    """Return the type of the weights: by itself fp32 on a CPU, where it is exact, and bf16 on a GPU.
+
+    Raises `LoadError` for fp16 on a CPU, which computes it ten times slower than bf16.
+    """
+    if asked == "auto":
+        return "float32" if device == "cpu" else "bfloat16"
+    if asked == "float16" and device == "cpu":
+        raise LoadError(
+            "scoring.dtype is float16, which CPUs compute very slowly: set it to bfloat16, float32 or auto."
+        )
+    return asked
+
+
+def _device(threads: int) -> str:
+    import torch
+
+    torch.set_num_threads(threads)
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def _tell_nobody(_: str, __: float | None) -> None:
+    pass

@@ -1,0 +1,38 @@
+"""What every face translates into and from: a request to rank, and a ranking."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Truncate = Literal["document", "error"]
+
+
+@dataclass(frozen=True)
+class RankRequest:
+    """One query and its documents, in the words of no dialect."""
+
+    model: str | None
+    """The public name that the caller used; None where it gave none."""
+    query: str
+    documents: tuple[str, ...]
+    top_n: int | None = None
+    return_documents: bool = True
+    truncate: Truncate | None = None
+    """What to do with a pair that is too long; None leaves it to the manifest."""
+    max_document_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Scores of all documents, and their order."""
+
+    model: str
+    scores: tuple[float, ...]
+    """In the order of the request's documents."""
+    order: tuple[int, ...]
+    """Indices of the documents, best first, ties by index."""
+    tokens: int
+    """Token ids that the model ran."""
+
+    def best(self, top_n: int | None) -> list[tuple[int, float]]:
+        """Return (index, score) of the `top_n` best documents, or of all."""
+        return [(index, self.scores[index]) for index in self.order[:top_n]]

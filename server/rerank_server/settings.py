@@ -1,0 +1,22 @@
+"""What a server process is told from outside, besides its manifest."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_BODY_BYTES = 10 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run, as opposed to what to serve."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    listen_fd: int | None = None
+    """A listening TCP socket that was inherited; `host` and `port` are then not used."""
+    threads: int | None = None
+    """CPU threads for the model; None takes one for each core that the process may use."""
+    cache_dir: Path | None = None
+    """Where downloads are kept; None is the hub client's own default."""
+    hub_token: str | None = None
+    max_body_bytes: int = MAX_BODY_BYTES

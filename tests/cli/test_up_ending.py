@@ -1,0 +1,86 @@
+"""How `rerank up` ends, and that it leaves nothing behind."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+LONG = ["a panda is a bear " * 80] * 250
+
+
+@pytest.fixture
+def manifest(tmp_path: Path, write_manifest: Any, tiny_model: Path) -> Path:
+    path: Path = write_manifest(tmp_path, "tiny", source={"file": {"path": str(tiny_model)}})
+    return path
+
+
+@contextlib.contextmanager
+def long_request(runner: Any, wait_until: Any) -> Iterator[list[Any]]:
+    """Have a request under way that takes seconds; yield the list that its outcome will be put into."""
+    outcome: list[Any] = []
+
+    def send() -> None:
+        try:
+            outcome.append(runner.rank("tiny", LONG))
+        except httpx.HTTPError as error:
+            outcome.append(error)
+
+    request = threading.Thread(target=send)
+    request.start()
+    wait_until(lambda: runner.queued_tokens("tiny") > 0, "the request is in the server's queue")
+    yield outcome
+    request.join()
+
+
+def test_ctrl_c_finishes_what_is_under_way_and_leaves_nothing(
+    manifest: Path, start_runner: Any, tmp_path: Path, is_alive: Any, wait_until: Any
+) -> None:
+    runner = start_runner(manifest, cwd=tmp_path)
+    runner.wait_until_served("tiny")
+    children, run_dir = runner.children(), runner.run_dir()
+    with long_request(runner, wait_until) as outcome:
+        assert runner.end(signal.SIGINT) == 0
+    (answer,) = outcome
+    assert answer.status_code == 200
+    assert len(answer.json()["results"]) == len(LONG)
+    assert len(children) == 3
+    assert not any(is_alive(pid) for pid in children)
+    assert not run_dir.exists()
+
+
+def test_a_second_ctrl_c_does_not_wait_and_leaves_nothing(
+    manifest: Path, start_runner: Any, tmp_path: Path, is_alive: Any, wait_until: Any
+) -> None:
+    runner = start_runner(manifest, cwd=tmp_path)
+    runner.wait_until_served("tiny")
+    children, run_dir = runner.children(), runner.run_dir()
+    with long_request(runner, wait_until) as outcome:
+        runner.process.send_signal(signal.SIGINT)
+        runner.wait_for("^Draining")
+        assert runner.end(signal.SIGINT) == 1
+    assert "rerank: Stopped before every request was finished." in runner.output
+    assert "Traceback" not in runner.output
+    assert isinstance(outcome[0], httpx.HTTPError)
+    assert not any(is_alive(pid) for pid in children)
+    assert not run_dir.exists()
+
+
+def test_a_killed_runner_takes_its_children_along_and_the_next_one_clears_its_directory(
+    manifest: Path, start_runner: Any, tmp_path: Path, is_alive: Any, wait_until: Any
+) -> None:
+    temporary = {"TMPDIR": str(tmp_path)}
+    first = start_runner(manifest, cwd=tmp_path, **temporary)
+    wait_until(lambda: len(first.children()) == 3 and "envoy.json" in str(first.children()), "three children")
+    children, run_dir = first.children(), first.run_dir()
+    assert first.end(signal.SIGKILL) == -signal.SIGKILL
+    wait_until(lambda: not any(is_alive(pid) for pid in children), "the children are gone")
+    assert run_dir.exists()
+    second = start_runner(manifest, cwd=tmp_path, **temporary)
+    wait_until(lambda: not run_dir.exists(), "the directory of the first is gone")
+    wait_until(second.children, "its own children")
+    assert second.end() == 0

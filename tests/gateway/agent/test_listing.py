@@ -1,0 +1,102 @@
+"""`GET /v1/models` as the agent answers it."""
+
+import dataclasses
+
+import httpx
+import pytest
+
+from rerank_api.status import ModelState
+from rerank_gateway import listing, snapshot
+from rerank_gateway.publication import Publication
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def publication() -> Publication:
+    return Publication()
+
+
+@pytest.fixture
+def ask(publication):
+    """Ask the app without a socket between."""
+    app = listing.app(publication)
+
+    async def send(path, method="GET"):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(verify=False, transport=transport, base_url="http://agent") as client:
+            return await client.request(method, path)
+
+    return send
+
+
+async def test_models_are_listed_by_name_with_their_state(publication, ask, served):
+    loading = dataclasses.replace(
+        served("b", model="bee", created=7), state=ModelState.LOADING, message="reading", progress=0.5
+    )
+    publication.publish(snapshot.build((loading, served("a", 9000))))
+    response = await ask("/v1/models")
+    assert response.headers["content-type"] == "application/json"
+    assert response.json() == {
+        "object": "list",
+        "data": [
+            {
+                "id": "a",
+                "object": "model",
+                "created": 1,
+                "owned_by": "a",
+                "state": "Ready",
+                "message": "ready",
+            },
+            {
+                "id": "b",
+                "object": "model",
+                "created": 7,
+                "owned_by": "bee",
+                "state": "Loading",
+                "message": "reading",
+                "progress": 0.5,
+            },
+        ],
+    }
+
+
+@pytest.mark.parametrize("path", ["BAAI/bge-v2:x@1", "BAAI%2Fbge-v2%3Ax%401"], ids=["plain", "escaped"])
+async def test_a_model_is_found_by_a_name_with_slashes(publication, ask, served, path):
+    publication.publish(snapshot.build((served("BAAI/bge-v2:x@1"),)))
+    response = await ask(f"/v1/models/{path}")
+    assert (response.status_code, response.json()["id"]) == (200, "BAAI/bge-v2:x@1")
+
+
+async def test_a_later_view_is_listed_at_once(publication, ask, served):
+    publication.publish(snapshot.build((served("a"),)))
+    assert (await ask("/v1/models/b")).status_code == 404
+    publication.publish(snapshot.build((served("b"),)))
+    assert (await ask("/v1/models/b")).status_code == 200
+    assert (await ask("/v1/models/a")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        pytest.param("GET", "/v1/models/no/such", 404, "model_not_found", id="an unknown model"),
+        pytest.param("GET", "/v1/nothing", 404, "not_found", id="an unknown path"),
+        pytest.param("POST", "/v1/models", 405, "method_not_allowed", id="another method"),
+    ],
+)
+async def test_what_is_not_there_is_answered_in_the_one_error_body(
+    publication, ask, method, path, status, code
+):
+    publication.publish(snapshot.build(()))
+    response = await ask(path, method)
+    assert response.status_code == status
+    assert set(response.json()["error"]) == {"message", "type", "code", "param"}
+    assert response.json()["error"]["code"] == code
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/a"])
+async def test_before_the_first_view_the_caller_is_told_to_come_back(ask, path):
+    response = await ask(path)
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
+    assert response.json()["error"]["code"] == "gateway_starting"

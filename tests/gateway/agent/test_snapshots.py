@@ -1,0 +1,86 @@
+"""Views as snapshots: the same whatever the order, and no more work than what changed."""
+
+import dataclasses
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rerank_api.status import ModelState
+from rerank_gateway import resources, snapshot
+from rerank_gateway.models import Endpoint, ServedModel
+from rerank_gateway.snapshot import Contest, Resource
+
+MODELS = st.builds(
+    ServedModel,
+    name=st.sampled_from("abc"),
+    model=st.sampled_from("xyz"),
+    state=st.sampled_from([ModelState.READY, ModelState.LOADING]),
+    message=st.sampled_from(["", "fine"]),
+    endpoints=st.lists(st.builds(Endpoint, st.just("10.0.0.1"), st.integers(1, 3)), max_size=3).map(tuple),
+    created=st.integers(0, 2),
+    progress=st.none() | st.sampled_from([0.0, 0.5]),
+)
+VIEWS = st.lists(MODELS, max_size=8).map(tuple)
+
+
+@settings(max_examples=50, deadline=None)
+@given(view=VIEWS, seed=st.integers())
+def test_any_order_of_a_view_gives_the_same_snapshot(view, seed):
+    shuffled = list(view)
+    random.Random(seed).shuffle(shuffled)
+    assert snapshot.build(tuple(shuffled)) == snapshot.build(view)
+
+
+@settings(max_examples=50, deadline=None)
+@given(views=st.lists(VIEWS, min_size=1, max_size=6))
+def test_any_history_that_leads_to_a_view_gives_the_same_snapshot(views):
+    current = None
+    for view in views:
+        current = snapshot.build(view, current)
+    assert current == snapshot.build(views[-1])
+
+
+@settings(max_examples=50, deadline=None)
+@given(model=MODELS, seed=st.integers())
+def test_the_order_of_replicas_changes_no_version(model, seed):
+    shuffled = list(model.endpoints)
+    random.Random(seed).shuffle(shuffled)
+    other = dataclasses.replace(model, endpoints=tuple(shuffled))
+    assert snapshot.build((model,)).resources == snapshot.build((other,)).resources
+
+
+def test_the_oldest_keeps_a_name_and_the_smaller_model_name_decides_a_tie(served):
+    old = served("n", model="old", created=1)
+    tied = served("n", model="omega", created=1)
+    young = served("n", model="a", created=2)
+    built = snapshot.build((young, tied, old))
+    assert built.models == {"n": old}
+    assert built.contests == (Contest("n", "old", ("a", "omega")),)
+
+
+def test_one_changed_model_among_2000_serialises_one_model(served, monkeypatch):
+    view = tuple(served(f"m{i}", 9000) for i in range(2000))
+    before = snapshot.build(view)
+    built = []
+    for function in ("cluster", "load_assignment"):
+        real = getattr(resources, function)
+        monkeypatch.setattr(
+            resources, function, lambda model, real=real: (built.append(model.name), real(model))[1]
+        )
+    changed = (*view[:7], served("m7", 9001), *view[8:])
+
+    after = snapshot.build(changed, before)
+
+    assert built == ["m7", "m7"]
+    assert after == snapshot.build(changed)
+    kinds = (resources.CLUSTER_TYPE, resources.LOAD_ASSIGNMENT_TYPE)
+    differences = [snapshot.changed(before.resources[kind], after.resources[kind]) for kind in kinds]
+    assert differences == [set(), {"m/m7"}]
+
+
+def test_added_changed_and_removed_resources_are_changes():
+    one, two = Resource("1", b"1"), Resource("2", b"2")
+    old = {"same": one, "changed": one, "removed": one}
+    new = {"same": Resource("1", b"1"), "changed": two, "added": one}
+    assert snapshot.changed(old, new) == {"changed", "removed", "added"}

