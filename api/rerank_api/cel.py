@@ -87,25 +87,23 @@ def _walk(schema: Schema, value: Any, path: Path, faulty: frozenset[Path]) -> It
 
 
 def _is_broken(rule: str, this: Any, path: Path, faulty: frozenset[Path]) -> bool:
-    holds = _evaluate(rule, this)
-    if isinstance(holds, bool):
-        return not holds
+    holds = _compiled(rule).eval(data={"self": this})
+    if holds.type() == cel.Type.BOOL:
+        return not holds.value()
     if _any_under(path, faulty):
         return False
-    raise RuleError(f"{rule} at {show(path) or 'the root'}: {holds}")
+    raise RuleError(f"{rule} at {show(path) or 'the root'}: {holds.value()}")
 
 
 def _sentence(rule: Mapping[str, str], this: Any) -> str:
     """Return the sentence that an API server would choose: the rule's wording if it is one line of text."""
     if wording := rule.get("messageExpression"):
-        sentence = _evaluate(wording, this)
-        if isinstance(sentence, str) and sentence.strip() and len(sentence.splitlines()) == 1:
-            return sentence
+        sentence = _compiled(wording).eval(data={"self": this})
+        if sentence.type() == cel.Type.STRING:
+            text: str = sentence.value()
+            if text.strip() and "\n" not in text:
+                return text
     return rule["message"]
-
-
-def _evaluate(source: str, this: Any) -> Any:
-    return _compiled(source).eval(data={"self": this}).value()
 
 
 @cache

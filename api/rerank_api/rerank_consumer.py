@@ -22,7 +22,7 @@ Grant = Annotated[
 ]
 
 MAX_PER_MINUTE = 1_000_000_000
-PerMinute = Annotated[int, Ruled(between(1, MAX_PER_MINUTE, "a limit", 600))]
+PerMinute = Annotated[int, Ruled(between(1, MAX_PER_MINUTE, 600))]
 
 
 class Limits(ApiModel):

@@ -13,7 +13,7 @@ from rerank_api.status import ConditionType, ModelState
 
 MAX_REPLICAS = 1000
 
-Replicas = Annotated[int, Ruled(between(0, MAX_REPLICAS, "a number of replicas", 2))]
+Replicas = Annotated[int, Ruled(between(0, MAX_REPLICAS, 2))]
 
 
 class Scoring(ApiModel):
@@ -42,7 +42,7 @@ class Scoring(ApiModel):
         max_length=4096,
         description="Task for models that take one, in place of the model's own default.",
     )
-    max_length: Annotated[int, Ruled(between(8, 1048576, "maxLength", 512))] | None = Field(
+    max_length: Annotated[int, Ruled(between(8, 1048576, 512))] | None = Field(
         default=None,
         description="Most tokens of a query and a document together; by default what the model was made for.",
     )
@@ -65,8 +65,6 @@ class Golden(ApiModel):
             "Give one score for each document, in the same order, "
             "e.g. documents: [Mars is red., Venus is hot.] with scores: [9.69, -6.53]",
             field="scores",
-            wording="string(self.scores.size()) + ' scores for ' + string(self.documents.size()) + "
-            "' documents: give one score for each document, in the same order'",
         ),
     )
 
@@ -80,7 +78,7 @@ class Golden(ApiModel):
         description="The score that each document must get, in the same order and as the model answers it, "
         "after its activation.",
     )
-    tolerance: Annotated[float, Ruled(above_zero("a tolerance", 0.01))] = Field(
+    tolerance: Annotated[float, Ruled(above_zero(0.01))] = Field(
         default=0.01, description="Largest difference from an expected score that still passes."
     )
 
@@ -104,18 +102,14 @@ class Autoscaling(ApiModel):
             "self.minReplicas <= self.maxReplicas",
             "Make minReplicas no larger than maxReplicas, e.g. minReplicas: 0 and maxReplicas: 8",
             field="minReplicas",
-            wording="'minReplicas ' + string(self.minReplicas) + ' is larger than maxReplicas ' + "
-            "string(self.maxReplicas) + ': make it no larger, e.g. minReplicas: 0 and maxReplicas: 8'",
         ),
     )
 
     min_replicas: Replicas = Field(
         default=1, description="Fewest replicas. At 0 the model sleeps when idle, and a request wakes it."
     )
-    max_replicas: Annotated[int, Ruled(between(1, MAX_REPLICAS, "maxReplicas", 8))] = Field(
-        description="Most replicas."
-    )
-    target_queue_seconds: Annotated[float, Ruled(above_zero("targetQueueSeconds", 0.5))] = Field(
+    max_replicas: Annotated[int, Ruled(between(1, MAX_REPLICAS, 8))] = Field(description="Most replicas.")
+    target_queue_seconds: Annotated[float, Ruled(above_zero(0.5))] = Field(
         default=0.5,
         description="Seconds of work that may wait in a replica's queue before another is started.",
     )
@@ -165,7 +159,7 @@ class RerankModelSpec(ApiModel):
         description="Names that clients send as `model`; the name of this object by default. They may hold "
         "letters, digits and . _ - : @ /.",
     )
-    weight: Annotated[int, Ruled(between(0, 1000, "a weight", 100))] = Field(
+    weight: Annotated[int, Ruled(between(0, 1000, 100))] = Field(
         default=100,
         description="Share of the traffic, 0 to 1000, among the models that claim the same name: 95 beside 5 "
         "is a canary.",

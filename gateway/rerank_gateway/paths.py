@@ -1,7 +1,4 @@
-"""The public paths: an allow-list. What is not named here never leaves Envoy."""
-
-FACE_PATHS = ("/v1/rerank", "/rerank")
-"""What a model server answers to callers, by POST only. Its other paths stay private to the cluster."""
+"""The public paths besides those of the faces. What is not named here or there never leaves Envoy."""
 
 MODELS_PATH = "/v1/models"
 """The list of models, by GET; below it one path a model. The gateway's agent answers."""

@@ -4,8 +4,9 @@ import json
 from importlib import resources
 
 from rerank_api.errors import KINDS, ErrorCode, error_body
+from rerank_api.faces import FACE_PATHS
 from rerank_api.names import MODEL_NAME_MAX_LENGTH
-from rerank_gateway.paths import FACE_PATHS, PROXY_PREFIX
+from rerank_gateway.paths import PROXY_PREFIX
 
 MODEL_HEADERS = ("X-GPUStack-Model", "X-Gateway-Model-Name")
 """Headers in which a caller may name the model; where one is there, the body is not read for it."""

@@ -22,6 +22,8 @@ from rerank_server.errors import ClosedError, ComputeError, ServerError
 log = logging.getLogger(__name__)
 
 BUSY_WINDOW_S = 60.0
+SHUTTING_DOWN = "The server is shutting down: send the request to another replica."
+THREAD_ENDED = "The model's thread ended on an error that the server's log shows: restart the server."
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,10 @@ class Batcher:
         self._engine = engine
         self._batch_tokens = batch_tokens
         self._observe = observe
-        self._waiting: dict[_Job, None] = {}
+        # Every request that is not answered, in order of arrival, waiting or running.
+        self._jobs: dict[_Job, None] = {}
         self._changed = threading.Condition()
-        self._closed = False
+        self._closed: str | None = None
         self._speed = _Speed()
         self._worker = threading.Thread(target=self._work, name="model", daemon=True)
         self._worker.start()
@@ -121,7 +124,7 @@ class Batcher:
     def queued_tokens(self) -> int:
         """Return the tokens that wait for a batch."""
         with self._changed:
-            return sum(job.tokens for job in self._waiting)
+            return sum(job.tokens for job in self._jobs)
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -136,9 +139,9 @@ class Batcher:
         """
         job = _Job(rows, time.monotonic())
         with self._changed:
-            if self._closed:
-                raise ClosedError("The server is shutting down: send the request to another replica.")
-            self._waiting[job] = None
+            if self._closed is not None:
+                raise ClosedError(self._closed)
+            self._jobs[job] = None
             self._changed.notify()
         try:
             return await asyncio.wrap_future(job.future)
@@ -148,13 +151,13 @@ class Batcher:
     def close(self) -> None:
         """Take no more rows, finish those that wait, and end the worker."""
         with self._changed:
-            self._closed = True
+            self._closed = SHUTTING_DOWN
             self._changed.notify()
         self._worker.join()
 
     def _withdraw(self, job: _Job) -> None:
         with self._changed:
-            self._waiting.pop(job, None)
+            self._jobs.pop(job, None)
 
     def _work(self) -> None:
         try:
@@ -163,25 +166,20 @@ class Batcher:
         except BaseException:
             log.exception("the model's thread ended")
             with self._changed:
-                self._closed = True
-                orphans = list(self._waiting)
+                self._closed = THREAD_ENDED
+                orphans = list(self._jobs)
             for job in orphans:
-                job.fail(ComputeError("The model's thread ended on an error that the server's log shows."))
+                job.fail(ComputeError(THREAD_ENDED))
 
     def _next_batch(self) -> list[_Part]:
         """Wait for rows and take some; nothing means that the batcher is closed and the queue empty."""
         with self._changed:
-            while not self._waiting:
-                if self._closed:
+            while not (jobs := [job for job in self._jobs if job.started < len(job.rows)]):
+                if self._closed is not None:
                     return []
                 self._changed.wait()
-            jobs = list(self._waiting)
             counts = take([Waiting(job.lengths, job.started, job.tokens) for job in jobs], self._batch_tokens)
-            parts = [job.start(count) for job, count in zip(jobs, counts, strict=True) if count]
-            for part in parts:
-                if part.end == len(part.job.rows):
-                    del self._waiting[part.job]
-            return parts
+            return [job.start(count) for job, count in zip(jobs, counts, strict=True) if count]
 
     def _run(self, parts: Sequence[_Part]) -> None:
         """Run a batch. If it fails, run each request's part by itself, so that only the culprit's fails."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from rerank_api.rerank_model import RerankModel
-
 from rerank_api.status import ServerState, ServerStatus, Verification
 from rerank_server import sources
 from rerank_server.batching import BatchReport

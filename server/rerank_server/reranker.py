@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from rerank_server.batching import Batcher, Observe
+from rerank_server.batching import SHUTTING_DOWN, Batcher, Observe
 from rerank_server.engine.interface import Row, Vectors
 from rerank_server.errors import ClosedError, ComputeError, InputError
 from rerank_server.families.interface import Cut, Truncate
@@ -117,7 +117,7 @@ class Reranker:
 
     async def _on_tokenizer(self, work: Callable[[], Result]) -> Result:
         if self._closed:
-            raise ClosedError("The server is shutting down: send the request to another replica.")
+            raise ClosedError(SHUTTING_DOWN)
         return await asyncio.get_running_loop().run_in_executor(self._tokenizer, work)
 
 

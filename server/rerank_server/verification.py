@@ -1,5 +1,6 @@
 """Prove a model's scores before it takes traffic: against the manifest's goldens, and against itself."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,8 +44,9 @@ class Comparison:
 
     @property
     def deviation(self) -> float:
-        """Return the absolute difference."""
-        return abs(self.expected - self.computed)
+        """Return the absolute difference; infinite where either is no number."""
+        difference = abs(self.expected - self.computed)
+        return math.inf if math.isnan(difference) else difference
 
     @property
     def agrees(self) -> bool:

@@ -10,10 +10,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from rerank_api.faces import JINA_PATHS
 from rerank_server.faces.validation import parse_request
 from rerank_server.ranking import Ranking, RankRequest
 
-PATHS: tuple[str, ...] = ("/v1/rerank", "/rerank")
+PATHS: tuple[str, ...] = JINA_PATHS
 
 
 class TextDocument(BaseModel):

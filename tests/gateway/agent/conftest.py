@@ -20,6 +20,7 @@ from rerank_api.status import ModelState
 from rerank_gateway import envoy_binary, state_file
 from rerank_gateway.agent import Sockets, run
 from rerank_gateway.models import Endpoint, ServedModel
+from rerank_gateway.state_file import StateFileSource
 
 PATIENCE = 60.0
 
@@ -193,8 +194,8 @@ class Agent:
 
     async def end(self) -> None:
         self._stop.set()
-        assert self._running is not None
-        await self._running
+        if self._running is not None:
+            await self._running
 
 
 @pytest.fixture

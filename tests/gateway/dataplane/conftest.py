@@ -173,8 +173,12 @@ def gateway_parts() -> Iterator[tuple[BootstrapSettings, Callable, Callable]]:
         models = (fate("echo", upstreams["echo"]),)
 
         @contextmanager
-        def run_envoy() -> Iterator[Caller]:
-            with envoy(directory, bootstrap(settings), arguments(settings, directory / "envoy.json")):
+        def run_envoy(more_lua: str = "") -> Iterator[Caller]:
+            config = bootstrap(settings)
+            http = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
+            lua = http["typed_config"]["http_filters"][0]["typed_config"]
+            lua["default_source_code"]["inline_string"] += more_lua
+            with envoy(directory, config, arguments(settings, directory / "envoy.json")):
                 yield Caller(settings.listen_port)
 
         yield settings, lambda: running_agent(directory, models), run_envoy

@@ -33,3 +33,15 @@ def test_envoy_takes_no_request_before_the_agent_spoke_and_keeps_serving_when_it
         with run_agent():
             wait_for(lambda: caller.ask("GET", "/v1/models").status == 200)
             assert caller.post("/v1/rerank", BODY).status == 200
+
+
+def test_a_failing_lua_filter_gives_the_one_error_body_and_reaches_no_model(
+    gateway_parts: Any, wait_for: Callable[..., Any]
+) -> None:
+    _, run_agent, run_envoy = gateway_parts
+    broken = "function envoy_on_request(handle) error('broken') end"
+    with run_agent(), run_envoy(broken) as caller:
+        wait_for(lambda: caller.ask("GET", "/healthz").status == 200)
+        reply = caller.post("/v1/rerank", BODY)
+        assert (reply.status, reply.error["code"]) == (500, "internal")
+        assert "x-request-id" in reply.error["message"]

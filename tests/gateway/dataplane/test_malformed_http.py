@@ -119,6 +119,13 @@ def test_the_access_log_has_a_json_line_a_request_and_no_text_of_bodies(gateway:
     assert "secret" not in gateway.settings.access_log.read_text()
 
 
+def test_the_requests_called_http2_arrive_as_http2(gateway: Any, http2_caller: Any) -> None:
+    for caller, protocol in ((gateway.caller, "HTTP/1.1"), (http2_caller, "HTTP/2")):
+        request_id = f"by-{protocol}"
+        caller.post("/v1/rerank", BODY, (("x-request-id", request_id),))
+        assert find_line(gateway, request_id)["protocol"] == protocol
+
+
 def find_line(gateway: Any, request_id: str) -> dict:
     """Wait for Envoy to flush its log, which it does at most ten seconds later."""
     deadline = time.monotonic() + 30

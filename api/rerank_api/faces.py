@@ -1,0 +1,7 @@
+"""The paths on which model servers answer callers: an allow-list, the gateway lets no other through."""
+
+JINA_PATHS = ("/v1/rerank", "/rerank")
+"""Jina's rerank API, the native face."""
+
+FACE_PATHS = JINA_PATHS
+"""The paths of all faces."""

@@ -1,0 +1,232 @@
+"""One thread owns the model, and the rows of many requests share its batches."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from rerank_server.batching import Batcher, BatchReport
+from rerank_server.engine.interface import Engine, Row, Vectors
+from rerank_server.errors import ClosedError, ComputeError
+from rerank_server.load import LoadedModel
+
+IMPOSSIBLE = Row([10**6, 1], [0, 0])
+"""A token id that no table has: torch itself fails on any batch that holds it."""
+
+
+class GatedEngine:
+    """A real engine that waits for a gate before each batch, and notes what it ran."""
+
+    name = "gated"
+    device = "cpu"
+    dtype = "float32"
+
+    def __init__(self, engine: Engine) -> None:
+        self.gate = threading.Semaphore(0)
+        self.reached = threading.Semaphore(0)
+        self.batches: list[int] = []
+        self._engine = engine
+        self.positions = engine.positions
+
+    def run(self, rows: Sequence[Row]) -> Vectors:
+        """Run like the engine, once it may."""
+        self.reached.release()
+        self.gate.acquire()
+        self.batches.append(len(rows))
+        return self._engine.run(rows)
+
+    async def until_reached(self) -> None:
+        """Wait until a batch stands at the gate."""
+        await asyncio.to_thread(self.reached.acquire)
+
+    def open(self) -> None:
+        """Let everything pass from now on."""
+        self.gate.release(10_000)
+
+
+@pytest.fixture
+def gated(loaded_bert: LoadedModel) -> GatedEngine:
+    """Give the random BERT behind a gate."""
+    return GatedEngine(loaded_bert.engine)
+
+
+def rows(seed: int, count: int = 3) -> list[Row]:
+    """Make rows of a few lengths."""
+    random = np.random.default_rng(seed)
+    lengths = random.integers(2, 12, count)
+    return [Row(random.integers(5, 90, length).tolist(), [0] * int(length)) for length in lengths]
+
+
+def expected(model: LoadedModel, request: Sequence[Row]) -> Vectors:
+    """Run each row by itself."""
+    return np.concatenate([model.engine.run([row]) for row in request])
+
+
+def test_32_concurrent_requests_share_batches_and_each_gets_its_own_scores(
+    gated: GatedEngine, loaded_bert: LoadedModel
+) -> None:
+    reports: list[BatchReport] = []
+    batcher = Batcher(gated, batch_tokens=256, observe=reports.append)
+    requests = [rows(seed) for seed in range(32)]
+
+    async def main() -> list[Vectors]:
+        first = asyncio.ensure_future(batcher.run(rows(99)))
+        await gated.until_reached()
+        everyone = asyncio.gather(*(batcher.run(request) for request in requests))
+        await asyncio.sleep(0)
+        assert batcher.queued_tokens == sum(len(row.ids) for request in requests for row in request)
+        gated.open()
+        await first
+        return await everyone
+
+    results = asyncio.run(main())
+    batcher.close()
+    for request, result in zip(requests, results, strict=True):
+        assert result == pytest.approx(expected(loaded_bert, request), abs=1e-5)
+    assert sum(gated.batches) == 33 * 3
+    assert len(gated.batches) < 8
+    assert all(report.tokens <= 256 and report.padded_tokens >= report.tokens for report in reports)
+    assert sum(report.rows for report in reports) == 33 * 3
+    assert sum(len(report.queue_seconds) for report in reports) == 33, "each request waits once"
+    assert batcher.queued_tokens == 0
+    assert batcher.tokens_per_second is not None
+
+
+@pytest.mark.parametrize("impossible_first", [True, False])
+def test_a_request_that_the_model_fails_on_costs_nobody_else(
+    impossible_first: bool, gated: GatedEngine, loaded_bert: LoadedModel
+) -> None:
+    batcher = Batcher(gated, batch_tokens=512)
+    good = [rows(seed) for seed in range(4)]
+    bad = [IMPOSSIBLE, *rows(50, 40)]
+
+    async def main() -> list[Vectors | BaseException]:
+        first = asyncio.ensure_future(batcher.run(rows(99)))
+        await gated.until_reached()
+        order = [bad, *good] if impossible_first else [*good, bad]
+        everyone = asyncio.gather(*(batcher.run(request) for request in order), return_exceptions=True)
+        await asyncio.sleep(0)
+        gated.open()
+        await first
+        results = await everyone
+        return results if impossible_first else [results[-1], *results[:-1]]
+
+    failed, *results = asyncio.run(main())
+    assert isinstance(failed, ComputeError)
+    assert "IndexError" in str(failed)
+    for request, result in zip(good, results, strict=True):
+        assert result == pytest.approx(expected(loaded_bert, request), abs=1e-5)
+
+    again = asyncio.run(batcher.run(good[0]))
+    assert again == pytest.approx(expected(loaded_bert, good[0]), abs=1e-5)
+    assert batcher.queued_tokens == 0, "rows of a failed request leave the queue"
+    batcher.close()
+
+
+def test_the_rows_of_a_cancelled_caller_leave_the_queue_at_once(gated: GatedEngine) -> None:
+    batcher = Batcher(gated, batch_tokens=64)
+
+    async def main() -> None:
+        first = asyncio.ensure_future(batcher.run(rows(1)))
+        await gated.until_reached()
+        cancelled = asyncio.ensure_future(batcher.run(rows(2, 200)))
+        kept = asyncio.ensure_future(batcher.run(rows(3)))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        assert batcher.queued_tokens == sum(len(row.ids) for row in rows(3))
+        gated.open()
+        await asyncio.gather(first, kept)
+
+    asyncio.run(main())
+    batcher.close()
+    assert sum(gated.batches) == 6, "none of the 200 rows was computed"
+
+
+def test_a_caller_cancelled_while_its_batch_runs_harms_nobody(gated: GatedEngine) -> None:
+    batcher = Batcher(gated, batch_tokens=64)
+
+    async def main() -> Vectors:
+        running = asyncio.ensure_future(batcher.run(rows(1)))
+        await gated.until_reached()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        gated.open()
+        return await batcher.run(rows(2))
+
+    assert asyncio.run(main()).shape == (3, 1)
+    batcher.close()
+
+
+def test_a_small_request_passes_a_large_one(gated: GatedEngine) -> None:
+    batcher = Batcher(gated, batch_tokens=64)
+
+    async def main() -> tuple[bool, bool]:
+        large = asyncio.ensure_future(batcher.run(rows(1, 300)))
+        await gated.until_reached()
+        small = asyncio.ensure_future(batcher.run(rows(2, 2)))
+        await asyncio.sleep(0)
+        gated.gate.release(2)
+        await small
+        state = small.done(), large.done()
+        gated.open()
+        await large
+        return state
+
+    assert asyncio.run(main()) == (True, False)
+    batcher.close()
+
+
+def test_a_row_longer_than_the_budget_runs_alone(loaded_bert: LoadedModel) -> None:
+    batcher = Batcher(loaded_bert.engine, batch_tokens=4)
+    request = [Row([7] * 90, [0] * 90), Row([8] * 3, [0] * 3)]
+    result = asyncio.run(asyncio.wait_for(batcher.run(request), timeout=60))
+    batcher.close()
+    assert result == pytest.approx(expected(loaded_bert, request), abs=1e-5)
+
+
+def test_close_finishes_what_is_queued_and_takes_no_more(gated: GatedEngine) -> None:
+    batcher = Batcher(gated, batch_tokens=32)
+
+    async def main() -> Vectors:
+        queued = asyncio.ensure_future(batcher.run(rows(1, 30)))
+        await gated.until_reached()
+        gated.open()
+        await asyncio.to_thread(batcher.close)
+        with pytest.raises(ClosedError, match="shutting down"):
+            await batcher.run(rows(2))
+        return await queued
+
+    assert asyncio.run(main()).shape == (30, 1)
+
+
+def raise_always(_: BatchReport) -> None:
+    raise ZeroDivisionError("a broken gauge")
+
+
+def exit_thread(_: BatchReport) -> None:
+    raise SystemExit
+
+
+@pytest.mark.parametrize(
+    ("observe", "words"),
+    [
+        pytest.param(raise_always, "a broken gauge", id="an error of the observer fails the request"),
+        pytest.param(exit_thread, "The model's thread ended", id="even the end of the thread is told"),
+    ],
+)
+def test_no_caller_waits_for_ever(
+    observe: Callable[[BatchReport], None], words: str, loaded_bert: LoadedModel
+) -> None:
+    batcher = Batcher(loaded_bert.engine, batch_tokens=32, observe=observe)
+    with pytest.raises(ComputeError, match=words):
+        asyncio.run(asyncio.wait_for(batcher.run(rows(1, 2)), timeout=60))
+    batcher.close()
+
+
+def test_a_budget_of_nothing_is_refused(loaded_bert: LoadedModel) -> None:
+    with pytest.raises(ValueError, match="batch_tokens is 0"):
+        Batcher(loaded_bert.engine, batch_tokens=0)
