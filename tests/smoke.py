@@ -1,4 +1,4 @@
-"""Start the quickstart, rank its example through the gateway, stop it: exit 0 if all went as it should, else 1.
+"""Start the quickstart, rank its example through the gateway, stop it: exit 0 if all went well, else 1.
 
 Run by `make smoke`, on a machine that has nothing but this checkout and its virtual environment.
 """
@@ -22,7 +22,7 @@ READY_S = 180.0
 STOP_S = 60.0
 
 
-class Failed(Exception):
+class SmokeError(Exception):
     """Something is not as it should be."""
 
 
@@ -44,9 +44,11 @@ class Runner:
             if found := re.search(pattern, "\n".join(self._lines)):
                 return found
             if self.process.poll() is not None:
-                raise Failed(f"the runner ended with {self.process.returncode} before it said {pattern!r}")
+                raise SmokeError(
+                    f"the runner ended with {self.process.returncode} before it said {pattern!r}"
+                )
             time.sleep(0.1)
-        raise Failed(f"the runner did not say {pattern!r} within {READY_S:.0f} s")
+        raise SmokeError(f"the runner did not say {pattern!r} within {READY_S:.0f} s")
 
     def stop(self) -> int:
         """Ask it to drain; return its exit code."""
@@ -54,7 +56,7 @@ class Runner:
         try:
             return self.process.wait(STOP_S)
         except subprocess.TimeoutExpired:
-            raise Failed(f"the runner did not end within {STOP_S:.0f} s of SIGTERM") from None
+            raise SmokeError(f"the runner did not end within {STOP_S:.0f} s of SIGTERM") from None
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -98,7 +100,7 @@ def rank(url: str, body: dict[str, Any]) -> dict[str, Any]:
         with opener.open(request, timeout=60) as answer:
             return dict(json.load(answer))
     except urllib.error.HTTPError as error:
-        raise Failed(f"POST /v1/rerank: {error.code}: {error.read().decode()}") from None
+        raise SmokeError(f"POST /v1/rerank: {error.code}: {error.read().decode()}") from None
 
 
 def check_shape(answer: dict[str, Any], body: dict[str, Any]) -> None:
@@ -120,13 +122,13 @@ def check_shape(answer: dict[str, Any], body: dict[str, Any]) -> None:
     ):
         wrong.append("usage")
     if wrong:
-        raise Failed(f"the answer lacks {', '.join(wrong)}: {json.dumps(answer)}")
+        raise SmokeError(f"the answer lacks {', '.join(wrong)}: {json.dumps(answer)}")
 
 
 def check_order(texts: list[str]) -> None:
     """Raise unless the giant panda comes first and the greeting last."""
     if "giant panda" not in texts[0] or texts[-1] != "hi":
-        raise Failed(f"the order is not what it should be: {texts}")
+        raise SmokeError(f"the order is not what it should be: {texts}")
 
 
 def smoke(runner: Runner) -> None:
@@ -143,15 +145,15 @@ def smoke(runner: Runner) -> None:
     shown = subprocess.run(command, capture_output=True, text=True, check=False)
     print("$ rerank query", repr(body["query"]), "…\n" + shown.stdout + shown.stderr, flush=True)
     if shown.returncode != 0 or shown.stdout.index("giant panda") > shown.stdout.index("it is a bear"):
-        raise Failed("`rerank query` does not show the ranking")
+        raise SmokeError("`rerank query` does not show the ranking")
     children = descendants(runner.process.pid)
     if len(children) < 3:
-        raise Failed(f"a server, an agent and an Envoy should run, and there is: {children}")
+        raise SmokeError(f"a server, an agent and an Envoy should run, and there is: {children}")
     code = runner.stop()
     if code != 0:
-        raise Failed(f"the runner ended with {code} after SIGTERM")
+        raise SmokeError(f"the runner ended with {code} after SIGTERM")
     if left := {pid: command for pid, command in children.items() if is_alive(pid)}:
-        raise Failed(f"processes are left: {left}")
+        raise SmokeError(f"processes are left: {left}")
 
 
 def main() -> int:
@@ -159,7 +161,7 @@ def main() -> int:
     runner = Runner()
     try:
         smoke(runner)
-    except Failed as error:
+    except SmokeError as error:
         print(f"FAILED: {error}", file=sys.stderr)
         return 1
     finally:

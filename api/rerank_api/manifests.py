@@ -20,8 +20,9 @@ from rerank_api.rerank_model import RerankModel
 from rerank_api.resource import API_VERSION
 from rerank_api.schema import structural_schema, with_defaults
 from rerank_api.sentences import did_you_mean, misfits
+from rerank_api.tree import Entry, Fields, Node, Scalar, find, plain
 from rerank_api.yaml_text import dump_yaml
-from rerank_api.yaml_tree import Entry, Fields, Node, Scalar, compose, find, plain
+from rerank_api.yaml_tree import compose
 
 MAX_BYTES: Final = 1024 * 1024
 

@@ -12,7 +12,7 @@ from rerank_api.fields import Path, show
 from rerank_api.resource import ObjectMeta
 from rerank_api.scalars import is_surprising
 from rerank_api.schema import INT_OR_STRING, Schema, child_of, schema_at
-from rerank_api.yaml_tree import Fields, Items, Node, Scalar, children, find
+from rerank_api.tree import Fields, Items, Node, Scalar, children, find
 
 _METADATA_FIELDS: Final = tuple(field.alias or name for name, field in ObjectMeta.model_fields.items())
 

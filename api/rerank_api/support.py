@@ -8,7 +8,7 @@ from rerank_api.fields import Path, parse, show
 from rerank_api.manifests import Document
 from rerank_api.problems import Problem
 from rerank_api.schema import Schema, child_of, structural_schema, with_defaults
-from rerank_api.yaml_tree import Node, children, plain
+from rerank_api.tree import Node, children, plain
 
 NO_SENTENCES: Final[Mapping[str, str]] = MappingProxyType({})
 TO_A_CLUSTER: Final = "remove it, or apply this manifest to a cluster"

@@ -1,18 +1,19 @@
-"""YAML text as a tree that knows its lines, within bounds and without surprises.
+"""Reads YAML text into a tree that knows its lines, within bounds.
 
 JSON is read as the YAML that it nearly is. Aliases and `<<` work as in kubectl, but no text may unfold into
 more than `MAX_VALUES` values, nest deeper than `MAX_DEPTH`, or name itself.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import yaml
 
 from rerank_api.fields import Path
-from rerank_api.scalars import Value, is_not_finite, resolve
+from rerank_api.scalars import is_not_finite, resolve
+from rerank_api.tree import Entry, Fields, Items, Node, Scalar
 
 MAX_VALUES: Final = 100_000
 MAX_DEPTH: Final = 64
@@ -20,43 +21,6 @@ MAX_DEPTH: Final = 64
 _KNOWN_TAGS: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "map", "seq"))
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _SURROGATE_PAIR: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB]\w\w)\\u([dD][c-fC-F]\w\w)")
-
-
-@dataclass(frozen=True)
-class Scalar:
-    """A value that holds no others."""
-
-    line: int
-    value: Value
-    text: str
-    quoted: bool
-
-
-@dataclass(frozen=True)
-class Items:
-    """A list."""
-
-    line: int
-    items: "tuple[Node, ...]"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A field: the line of its key, and its value."""
-
-    line: int
-    node: "Node"
-
-
-@dataclass(frozen=True)
-class Fields:
-    """A mapping."""
-
-    line: int
-    entries: Mapping[str, Entry]
-
-
-Node: TypeAlias = Scalar | Items | Fields
 
 
 @dataclass(frozen=True)
@@ -123,37 +87,6 @@ def compose(text: str) -> Composed:
         line = text.count("\n", 0, error.start) + 1
         state.faults.append(Fault(line, (), "A character here is no Unicode text: save the file as UTF-8"))
     return Composed(tuple(documents), tuple(state.faults))
-
-
-def plain(node: Node) -> Any:
-    """Return the JSON value of a tree."""
-    if isinstance(node, Scalar):
-        return node.value
-    if isinstance(node, Items):
-        return [plain(item) for item in node.items]
-    return {key: plain(entry.node) for key, entry in node.entries.items()}
-
-
-def children(node: Node) -> Iterator[tuple[str | int, Node]]:
-    """Yield the fields or the items of a tree with their keys or positions."""
-    if isinstance(node, Items):
-        yield from enumerate(node.items)
-    elif isinstance(node, Fields):
-        yield from ((key, entry.node) for key, entry in node.entries.items())
-
-
-def find(node: Node, path: Path) -> tuple[int, Node | None]:
-    """Return the line of a field and its value; for an absent one, its nearest holder's line and None."""
-    line = node.line
-    for step in path:
-        if isinstance(node, Fields) and isinstance(step, str) and step in node.entries:
-            line, node = node.entries[step].line, node.entries[step].node
-        elif isinstance(node, Items) and isinstance(step, int) and step < len(node.items):
-            node = node.items[step]
-            line = node.line
-        else:
-            return line, None
-    return line, node
 
 
 def _loader() -> Any:
@@ -242,6 +175,8 @@ def _scalar(state: _State, event: yaml.ScalarEvent, line: int, path: Path) -> Sc
     quoted = not event.implicit[0]
     if not quoted and is_not_finite(event.value):
         state.faults.append(Fault(line, path, f"{event.value} is no finite number: write a finite one"))
+    if "\x00" in event.value:
+        state.faults.append(Fault(line, path, "A zero character stands in this text: remove it"))
     if _SURROGATE.search(event.value):
         state.faults.append(
             Fault(line, path, "Half of a UTF-16 pair is no character: write the whole character")
@@ -292,6 +227,8 @@ def _key(event: Any, line: int, path: Path) -> str:
         raise _UnreadableError(
             line, path, f"The field name {event.value!r} is no text to YAML: put it in quotes"
         )
+    if "\x00" in event.value:
+        raise _UnreadableError(line, path, "A zero character stands in the name of a field: remove it")
     text: str = event.value
     return text
 

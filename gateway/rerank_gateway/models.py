@@ -1,5 +1,6 @@
 """What the gateway knows of a model that it serves: a public name, how it stands, and where it answers."""
 
+import functools
 import ipaddress
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -19,12 +20,19 @@ class Endpoint:
     port: int
 
     def __post_init__(self) -> None:
-        try:
-            ipaddress.ip_address(self.address)
-        except ValueError:
-            raise ValueError(f"the endpoint address {self.address!r} is not an IP address") from None
+        if not _is_ip_address(self.address):
+            raise ValueError(f"the endpoint address {self.address!r} is not an IP address")
         if not 1 <= self.port <= 65535:
             raise ValueError(f"the port {self.port} of endpoint {self.address} is not between 1 and 65535")
+
+
+@functools.lru_cache(maxsize=1 << 14)  # the same few addresses come with every view
+def _is_ip_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,11 @@ def build(view: View, previous: Snapshot | None = None) -> Snapshot:
 
 def changed(old: Resources, new: Resources) -> set[str]:
     """Name what was added, changed or removed between two states of one type."""
-    names = {name for name, resource in new.items() if old.get(name) != resource}
-    names.update(old.keys() - new.keys())
+    names = old.keys() - new.keys()
+    for name, resource in new.items():
+        before = old.get(name)
+        if before is not resource and before != resource:  # what was carried over is the same object
+            names.add(name)
     return names
 
 

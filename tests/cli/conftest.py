@@ -90,9 +90,19 @@ class Runner:
     def wait_for_state(self, name: str, state: str) -> dict[str, Any]:
         what = f"{name} is {state}"
         try:
-            return dict(until(lambda: (m := self.models().get(name)) and m["state"] == state and m, what))
+            return dict(until(lambda: self._listed(name, state), what))
         except pytest.fail.Exception:
             pytest.fail(f"not in time: {what}; the runner said:\n{self.output}")
+
+    def _listed(self, name: str, state: str) -> dict[str, Any] | None:
+        model = self.models().get(name)
+        return model if model is not None and model["state"] == state else None
+
+    def _ranked(self, model: str) -> httpx.Response | None:
+        with contextlib.suppress(httpx.HTTPError):
+            answer = self.rank(model)
+            return answer if answer.status_code == 200 else None
+        return None
 
     def rank(
         self, model: str, documents: list[str] | None = None, query: str = "what is a panda"
@@ -106,9 +116,7 @@ class Runner:
 
     def wait_until_served(self, model: str) -> httpx.Response:
         """Return the first answer with 200."""
-        answer: httpx.Response = until(
-            lambda: (given := self.rank(model)).status_code == 200 and given, f"{model} answers"
-        )
+        answer: httpx.Response = until(lambda: self._ranked(model), f"{model} answers")
         return answer
 
     def children(self) -> dict[int, str]:
@@ -185,8 +193,11 @@ def write_manifest() -> Callable[..., Path]:
 
     def write(folder: Path, name: str, **spec: Any) -> Path:
         manifest = {
-            "apiVersion": "rerank.dev/v1alpha1", "kind": "RerankModel", "metadata": {"name": name}, "spec": spec,
-        }  # fmt: skip
+            "apiVersion": "rerank.dev/v1alpha1",
+            "kind": "RerankModel",
+            "metadata": {"name": name},
+            "spec": spec,
+        }
         part = folder / f".{name}.part"
         part.write_text(yaml.safe_dump(manifest), encoding="utf-8")
         return part.replace(folder / f"{name}.yaml")

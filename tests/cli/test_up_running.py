@@ -1,4 +1,4 @@
-"""One `rerank up` over a folder of manifests, with real servers, agent and Envoy: everything that happens to it.
+"""One `rerank up` over a folder of manifests, with real servers, agent and Envoy.
 
 The tests share the runner, because a server takes seconds to start. Each leaves its own model as it found it.
 """
@@ -105,7 +105,7 @@ def test_a_model_without_files_fails_in_words_while_the_others_serve(running: An
 
 
 def test_a_changed_manifest_takes_effect_without_a_failed_request(
-    running: Any, folder: Path, write_manifest: Any, tiny_model: Path
+    running: Any, folder: Path, write_manifest: Any, tiny_model: Path, is_alive: Any, wait_until: Any
 ) -> None:
     source = {"file": {"path": str(tiny_model)}}
     before = running.child("rerank_server", "/tiny-")
@@ -117,6 +117,7 @@ def test_a_changed_manifest_takes_effect_without_a_failed_request(
         running.wait_for_state("tiny", "Ready")
     assert only_successes(load), load.answers
     assert all(0 < result["relevance_score"] < 1 for result in running.rank("tiny").json()["results"])
+    wait_until(lambda: not is_alive(before), "the replaced server is gone")
     assert running.child("rerank_server", "/tiny-") != before
 
 

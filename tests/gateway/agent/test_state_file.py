@@ -137,17 +137,22 @@ async def test_a_broken_file_is_logged_and_the_next_good_one_is_told(tmp_path, s
         path.write_text('{"version": 1, "models": [')
 
         async def logged():
-            return caplog.records
+            return "Invalid JSON" in caplog.text
 
         await until(logged, "the broken file to be logged")
         path.unlink()
-        await asyncio.sleep(0.05)
+
+        async def missed():
+            return "does not exist" in caplog.text
+
+        await until(missed, "the missing file to be logged")
         assert not waiting.done()
         state_file.write(path, (served("b", 1),))
         assert await waiting == (served("b", 1),)
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert str(path) in caplog.text
-    assert "Invalid JSON" in caplog.text
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert [str(path) in warning for warning in warnings] == [True, True]
+    assert "Invalid JSON" in warnings[0]
+    assert "does not exist" in warnings[1]
 
 
 async def test_a_directory_that_is_replaced_is_followed_on(tmp_path, served):

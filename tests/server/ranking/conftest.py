@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from rerank_server.load import LoadedModel, ScoringOptions, load
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
@@ -17,12 +16,16 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import nn
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-WORDS = (
-    "mars venus jupiter saturn planet red sun ring moon star which is known as the a of and in its often called "
-    "twin because similar size proximity reddish appearance referred to largest our solar system has prominent "
-    "spot famous for sometimes mistaken query document rank model token gpu cluster pod gateway München 東京 naïve"
-).split()
-CORPUS = [" ".join(WORDS[start:] + WORDS[:start]) for start in range(len(WORDS))]
+from rerank_server.load import LoadedModel, ScoringOptions, load
+
+CORPUS = [
+    "which planet is known as the red planet",
+    "venus is often called the twin of the sun because of its similar size and proximity",
+    "mars , known for its reddish appearance , is often referred to as the red planet",
+    "jupiter , the largest planet in our solar system , has a prominent spot and a moon",
+    "saturn , famous for its ring , is sometimes mistaken for a star",
+    "query : document : rank model token gpu cluster pod gateway München 東京 naïve",
+] * 10
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 RANDOMNESS = 0.3
 """Standard deviation of the weights: large, so that the scores of documents differ."""
@@ -135,7 +138,11 @@ def save_tokenizer(how: str, folder: Path, inputs: tuple[str, ...] = TYPED, **mo
     tokenizer = train_tokenizer(how)
     named = {f"{name}_token": token for name, token in SPECIALS[how].items()}
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_input_names=list(inputs), model_max_length=POSITIONS, **named, **more
+        tokenizer_object=tokenizer,
+        model_input_names=list(inputs),
+        model_max_length=POSITIONS,
+        **named,
+        **more,
     ).save_pretrained(folder)
     return tokenizer
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
+
 from rerank_server.errors import LoadError
 from rerank_server.families.checkpoint import read_checkpoint
 from rerank_server.families.registry import choose_family
 from rerank_server.load import ScoringOptions, choose_dtype, load
-from safetensors.torch import load_file, save_file
 
 Damage = Callable[[Path], object]
 WEIGHTS = "model.safetensors"
@@ -80,7 +81,9 @@ def index_without_shard(folder: Path) -> None:
         pytest.param(lambda f: (f / WEIGHTS).unlink(), "holds no model.safetensors", id="no weights"),
         pytest.param(overwrite("config.json", b"{"), "config.json is not valid JSON", id="cut config.json"),
         pytest.param(overwrite("config.json", b"[]"), "config.json holds no JSON object", id="a list"),
-        pytest.param(overwrite("tokenizer.json", b"{}"), "The tokenizer in .* cannot be loaded", id="tokenizer"),
+        pytest.param(
+            overwrite("tokenizer.json", b"{}"), "The tokenizer in .* cannot be loaded", id="tokenizer"
+        ),
         pytest.param(cut(0.6), f"{WEIGHTS} is cut short: it has [0-9]+ of [0-9]+ bytes", id="cut weights"),
         pytest.param(cut(0.01), f"{WEIGHTS} is cut short", id="weights cut within their header"),
         pytest.param(overwrite(WEIGHTS, b""), f"{WEIGHTS} is not a safetensors file", id="empty weights"),
@@ -96,7 +99,9 @@ def index_without_shard(folder: Path) -> None:
             id="a Git LFS pointer",
         ),
         pytest.param(pickled, "pickle files .* convert them to model.safetensors", id="pickled weights"),
-        pytest.param(index_without_shard, "model-00001-of-00002.safetensors is missing", id="a missing shard"),
+        pytest.param(
+            index_without_shard, "model-00001-of-00002.safetensors is missing", id="a missing shard"
+        ),
         pytest.param(
             drop("classifier.weight", "classifier.bias"),
             "lack classifier.bias, classifier.weight, which BertForSequenceClassification needs",
@@ -114,11 +119,15 @@ def index_without_shard(folder: Path) -> None:
             id="another task",
         ),
         pytest.param(
-            edit(architectures=["Qwen3ForCausalLM"]), "Qwen3ForCausalLM .* is not supported", id="a causal model"
+            edit(architectures=["Qwen3ForCausalLM"]),
+            "Qwen3ForCausalLM .* is not supported",
+            id="a causal model",
         ),
         pytest.param(edit(architectures=None), "without `architectures`", id="no architecture"),
         pytest.param(
-            edit(id2label={"0": "a", "1": "b", "2": "c"}), "has 3 labels, and a score is one logit", id="3 labels"
+            edit(id2label={"0": "a", "1": "b", "2": "c"}),
+            "has 3 labels, and a score is one logit",
+            id="3 labels",
         ),
         pytest.param(edit(id2label=None), "has 2 labels", id="labels unsaid are two"),
         pytest.param(
@@ -148,15 +157,15 @@ def test_a_bad_checkpoint_is_refused_with_its_file_and_the_remedy(
     [
         pytest.param(ScoringOptions(instruction="x"), "scoring.instruction is set", id="an instruction"),
         pytest.param(
-            ScoringOptions(max_length=97), "scoring.maxLength is 97, .* positions for 96 tokens", id="too long"
+            ScoringOptions(max_length=97),
+            "scoring.maxLength is 97, .* positions for 96 tokens",
+            id="too long",
         ),
         pytest.param(ScoringOptions(dtype="float16"), "scoring.dtype is float16", id="fp16 on a CPU"),
         pytest.param(ScoringOptions(family="colbert"), "scoring.family is `colbert`", id="unknown family"),
     ],
 )
-def test_what_the_manifest_cannot_have_is_refused(
-    options: ScoringOptions, sentence: str, bert: Path
-) -> None:
+def test_what_the_manifest_cannot_have_is_refused(options: ScoringOptions, sentence: str, bert: Path) -> None:
     with pytest.raises(LoadError, match=sentence):
         load(bert, options, threads=1)
 
@@ -193,14 +202,19 @@ def test_a_sharded_checkpoint_is_loaded(save: Callable[..., Path]) -> None:
 
     shard = folder / "model-00002-of-00002.safetensors"
     shard.write_bytes(shard.read_bytes()[:-10])
-    with pytest.raises(LoadError, match="model-00002-of-00002.safetensors is cut short"):
+    with pytest.raises(LoadError, match=r"model-00002-of-00002\.safetensors is cut short"):
         load(folder, ScoringOptions(), threads=1)
 
 
 def test_a_cross_encoder_that_sentence_transformers_saved_is_recognised(bert: Path, tmp_path: Path) -> None:
     for file in bert.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    transformer = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.Transformer"}
+    transformer = {
+        "idx": 0,
+        "name": "0",
+        "path": "",
+        "type": "sentence_transformers.base.modules.Transformer",
+    }
     (tmp_path / "modules.json").write_text(json.dumps([transformer]))
     assert choose_family(read_checkpoint(tmp_path)).name == "sequence-classification"
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rerank_server.engine.batches import SEPARATE_BATCH_COST, Waiting, split, take
 from rerank_server.engine.threads import usable_cores
 
@@ -53,7 +54,9 @@ def waiting(*requests: list[int]) -> list[Waiting]:
         pytest.param([[10] * 30], 100, [10], id="a large request fills the budget"),
         pytest.param([[10] * 30, [10] * 2], 100, [8, 2], id="a small request passes a large one"),
         pytest.param([[10] * 30, [10] * 30], 100, [10, 0], id="the older of two large ones goes first"),
-        pytest.param([[10] * 31, [10] * 30], 100, [5, 5], id="half of the budget is for the one that ends first"),
+        pytest.param(
+            [[10] * 31, [10] * 30], 100, [5, 5], id="half of the budget is for the one that ends first"
+        ),
         pytest.param([[300], [10]], 100, [1, 0], id="a row above the budget runs alone"),
         pytest.param([[90, 5], [20]], 100, [2, 0], id="what does not fit waits, what fits goes along"),
         pytest.param([[60, 60], [60], [30]], 100, [1, 0, 1], id="rows that fit pass rows that do not"),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+
 from rerank_server.batching import Batcher, BatchReport
 from rerank_server.engine.interface import Engine, Row, Vectors
 from rerank_server.errors import ClosedError, ComputeError

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from transformers import AutoTokenizer
+
 from rerank_server.engine.padded import PaddedEngine
 from rerank_server.families.interface import Cut
 from rerank_server.load import ScoringOptions, load
-from transformers import AutoTokenizer
 
 QUERY = "which planet is known as the red planet"
 DOCUMENTS = [

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rerank_server.errors import InputError, LoadError
-from rerank_server.families.interface import Cut
-from rerank_server.load import LoadedModel, ScoringOptions, load
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize
 from sentence_transformers.sentence_transformer.modules import LayerNorm
 from torch import nn
+
+from rerank_server.errors import InputError, LoadError
+from rerank_server.families.interface import Cut
+from rerank_server.load import LoadedModel, ScoringOptions, load
 
 QUERY = "which planet is known as the red planet"
 DOCUMENTS = [
@@ -111,7 +112,7 @@ def test_a_bare_encoder_is_an_embedding_model_only_if_the_manifest_says_so(
 ) -> None:
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"):
         shutil.copy(minilm / name, tmp_path)
-    with pytest.raises(LoadError, match="BertModel .* is not supported.*there is no modules.json"):
+    with pytest.raises(LoadError, match=r"BertModel .* is not supported.*there is no modules.json"):
         load(tmp_path, ScoringOptions(), threads=1)
     bare = load(tmp_path, ScoringOptions(family="embedding"), threads=1)
     assert bare.max_length == 512

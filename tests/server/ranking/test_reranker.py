@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
 from rerank_server.engine.interface import Row, Vectors
 from rerank_server.errors import ClosedError, ComputeError, InputError
 from rerank_server.families.interface import Cut
 from rerank_server.load import LoadedModel, ScoringOptions, load
 from rerank_server.reranker import Reranker, activate, best_first, slices
-from transformers import AutoTokenizer
 
 Result = TypeVar("Result")
 QUERY = "red planet"
@@ -99,7 +100,9 @@ def test_a_document_is_cut_to_its_own_first_tokens(reranker: Reranker) -> None:
 @pytest.mark.parametrize(
     ("query", "documents", "options", "param", "words"),
     [
-        pytest.param("red " * 93, ["a"], {}, "query", "`query` has 93 tokens, and at most 92 fit", id="query"),
+        pytest.param(
+            "red " * 93, ["a"], {}, "query", "`query` has 93 tokens, and at most 92 fit", id="query"
+        ),
         pytest.param(
             QUERY,
             ["mars", "venus " * 92],
@@ -109,7 +112,12 @@ def test_a_document_is_cut_to_its_own_first_tokens(reranker: Reranker) -> None:
             id="a document that must not be cut",
         ),
         pytest.param(
-            QUERY, ["mars", "\ud83d"], {}, "documents[1]", r"character 0 .* \(U\+D83D\)", id="half a surrogate"
+            QUERY,
+            ["mars", "\ud83d"],
+            {},
+            "documents[1]",
+            r"character 0 .* \(U\+D83D\)",
+            id="half a surrogate",
         ),
         pytest.param("ok \udc00", ["mars"], {}, "query", r"character 3 .* \(U\+DC00\)", id="in the query"),
         pytest.param(
@@ -204,15 +212,18 @@ def test_a_closed_reranker_takes_no_more_requests(loaded_bert: LoadedModel) -> N
         run(reranker.score(QUERY, ["mars"]))
 
 
-def test_a_cancelled_request_leaves_the_queue(reranker: Reranker) -> None:
+def test_a_cancelled_request_leaves_the_queue(loaded_bert: LoadedModel) -> None:
     async def main() -> None:
+        loop, running = asyncio.get_running_loop(), asyncio.Event()
+        reranker = Reranker(loaded_bert, observe=lambda _: loop.call_soon_threadsafe(running.set))
         large = asyncio.ensure_future(reranker.score(QUERY, ["mars is a planet " * 10] * 2000))
-        while not reranker.queued_tokens:
-            await asyncio.sleep(0.001)
+        await running.wait()
+        assert reranker.queued_tokens > 0
         large.cancel()
         with pytest.raises(asyncio.CancelledError):
             await large
         assert reranker.queued_tokens == 0
+        await asyncio.to_thread(reranker.close)
 
     run(main())
 

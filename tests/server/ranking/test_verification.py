@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+
 from rerank_server.engine.interface import Row, Vectors
 from rerank_server.families.interface import Cut
 from rerank_server.load import LoadedModel
@@ -124,9 +125,7 @@ def test_the_self_check_pads_its_batch(loaded_minilm: LoadedModel) -> None:
         ),
         pytest.param(
             [Comparison("a", 1.0, 2.0, 0.1), Comparison("b", 1.0, 1.0, 0.1), Comparison("c", 1.0, 4.0, 0.1)],
-            Verdict(
-                3, 3.0, False, "a: expected 1, got 2 (tolerance 0.1), and 1 more of 3 scores are off"
-            ),
+            Verdict(3, 3.0, False, "a: expected 1, got 2 (tolerance 0.1), and 1 more of 3 scores are off"),
             id="two are off",
         ),
         pytest.param(
