@@ -15,7 +15,7 @@ from rerank_api.errors import ApiError, ErrorCode
 from rerank_api.status import ServerState
 from rerank_server.answers import add_error_answers, json_response
 from rerank_server.body import read_json
-from rerank_server.errors import InputError, ServerError
+from rerank_server.errors import ClosedError, InputError, ServerError
 from rerank_server.faces import jina
 from rerank_server.lifecycle import Lifecycle
 from rerank_server.metrics import Metrics
@@ -132,6 +132,9 @@ async def rank(lifecycle: Lifecycle, request: RankRequest) -> Ranking:
         )
     except InputError as error:
         raise ApiError(ErrorCode.INVALID_VALUE, str(error), error.param) from error
+    except ClosedError as error:
+        lifecycle.model_stopped()
+        raise ApiError(ErrorCode.REPLICA_FAILED, str(error), retry_after=RETRY_AFTER_S) from error
     except ServerError as error:
         log.exception("a request failed")
         raise ApiError(ErrorCode.INTERNAL, str(error)) from error

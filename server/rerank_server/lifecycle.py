@@ -7,6 +7,7 @@ again with growing pauses, so that a server recovers by itself once the cause is
 import asyncio
 import concurrent.futures
 import logging
+import signal
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -139,6 +140,12 @@ class Lifecycle:
     def drain(self) -> None:
         """Take no new traffic; what is admitted is still answered."""
         self._to(ServerState.DRAINING, "Finishing what is admitted")
+
+    def model_stopped(self) -> None:
+        """End this process if the model's thread has ended by itself: whoever started it starts it again."""
+        if self.state is ServerState.READY:
+            log.critical("the model's thread has ended, so this server does")
+            signal.raise_signal(signal.SIGTERM)
 
     def close(self) -> None:
         """Stop the worker."""

@@ -95,7 +95,9 @@ class Reranker:
         if not documents:
             return RawScores(np.empty(0, dtype=np.float32), 0)
         rows = await self._encode(query, documents, cut)
-        values = self.loaded.ranker.scores(await self._batcher.run(rows))
+        distinct, places = distinct_rows(rows)
+        vectors = await self._batcher.run(distinct)
+        values = self.loaded.ranker.scores(vectors[places])
         _require_finite(values)
         return RawScores(values, sum(len(row.ids) for row in rows))
 
@@ -119,6 +121,17 @@ class Reranker:
         if self._closed:
             raise ClosedError(SHUTTING_DOWN)
         return await asyncio.get_running_loop().run_in_executor(self._tokenizer, work)
+
+
+def distinct_rows(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
+    """Return the rows that differ, and for each given row its place among them.
+
+    A row that comes twice is run once: retrieval often finds a passage twice, and two runs in different
+    batches may differ in the last bit, which would order equal documents by chance.
+    """
+    places: dict[Row, int] = {}
+    of_each = [places.setdefault(row, len(places)) for row in rows]
+    return list(places), of_each
 
 
 def slices(

@@ -61,7 +61,7 @@ def test_a_second_ctrl_c_does_not_wait_and_leaves_nothing(
     children, run_dir = runner.children(), runner.run_dir()
     with long_request(runner, wait_until) as outcome:
         runner.process.send_signal(signal.SIGINT)
-        runner.wait_for("^Draining")
+        runner.wait_for("^SIGINT: draining")
         assert runner.end(signal.SIGINT) == 1
     assert "rerank: Stopped before every request was finished." in runner.output
     assert "Traceback" not in runner.output

@@ -200,14 +200,14 @@ def test_added_and_removed_manifests_take_effect(
     running: Any, folder: Path, write_manifest: Any, tiny_model: Path
 ) -> None:
     added = write_manifest(
-        folder, "added", source={"file": {"path": str(tiny_model)}}, names=["tiny", "added"]
+        folder, "young", source={"file": {"path": str(tiny_model)}}, names=["tiny", "young"]
     )
-    running.wait_until_served("added")
-    assert "Another model has this name already: `tiny` (tiny)" in running.models()["added"]["message"]
+    running.wait_until_served("young")
+    assert "Another model has this name already: `tiny` (tiny)" in running.models()["young"]["message"]
     assert running.models()["tiny"]["owned_by"]
     added.unlink()
-    running.wait_for("^added: removed")
-    assert running.rank("added").status_code == 404
+    running.wait_for("^young: removed")
+    assert running.rank("young").status_code == 404
 
 
 def test_a_model_without_replicas_is_idle(

@@ -48,7 +48,7 @@ async def run(settings: Settings, read: manifests.Read, view: View) -> bool:
         supervisor = Supervisor(settings, read, view, client)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, supervisor.asked_to_stop)
+            loop.add_signal_handler(number, supervisor.asked_to_stop, number)
         try:
             await supervisor.serve()
             return await supervisor.drain()
@@ -78,10 +78,12 @@ class Supervisor:
         self._envoy = self._keep("envoy", envoy, gateway.ENVOY_ANSWERS)
         self._agent = self._keep("agent", gateway.agent_command(settings.run_dir), gateway.AGENT_ANSWERS)
 
-    def asked_to_stop(self) -> None:
+    def asked_to_stop(self, number: signal.Signals) -> None:
         """Drain; asked again, stop at once."""
         if self._stop.is_set():
             self._hurry.set()
+        else:
+            self._view.say(f"{number.name}: draining; what is under way is finished. Again stops at once.")
         self._stop.set()
         self._changed.set()
 
@@ -98,7 +100,6 @@ class Supervisor:
 
     async def drain(self) -> bool:
         """Stop in the order that lets what is under way be answered; say whether there was time for it."""
-        self._view.say("Draining: requests under way are finished. Ctrl-C again stops at once.")
         self._agent.stopping()
         self._envoy.stopping()
         await self._unless_hurried(gateway.drain(self._settings.run_dir, DRAIN_S))

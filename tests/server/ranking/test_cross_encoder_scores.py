@@ -132,3 +132,15 @@ def test_the_longest_row_is_what_the_position_table_holds(name: str, positions: 
     rows = model.ranker.encode_documents(model.ranker.encode_query("mars"), ["red " * 300], Cut("document"))
     assert len(rows[0].ids) == positions
     assert np.isfinite(model.engine.run(rows)).all()
+
+
+def test_a_half_precision_checkpoint_is_computed_in_fp32_on_a_cpu(save: Any) -> None:
+    folder = save("bert")
+    transformers.BertForSequenceClassification.from_pretrained(folder, dtype=torch.float16).save_pretrained(
+        folder
+    )
+    model = load(folder, ScoringOptions(), threads=1)
+    rows = model.ranker.encode_documents(model.ranker.encode_query(QUERY), DOCUMENTS, Cut("document"))
+    outputs = model.engine.run(rows)
+    assert model.engine.dtype == "float32"
+    assert outputs[:, 0] == pytest.approx(reference(folder, 96)[1], abs=TOLERANCE)
