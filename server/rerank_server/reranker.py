@@ -129,9 +129,12 @@ def distinct_rows(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
     A row that comes twice is run once: retrieval often finds a passage twice, and two runs in different
     batches may differ in the last bit, which would order equal documents by chance.
     """
-    places: dict[Row, int] = {}
-    of_each = [places.setdefault(row, len(places)) for row in rows]
-    return list(places), of_each
+    distinct: dict[tuple[tuple[int, ...], tuple[int, ...]], Row] = {}
+    keys = [(tuple(row.ids), tuple(row.type_ids or ())) for row in rows]
+    for key, row in zip(keys, rows, strict=True):
+        distinct.setdefault(key, row)
+    place = {key: number for number, key in enumerate(distinct)}
+    return list(distinct.values()), [place[key] for key in keys]
 
 
 def slices(

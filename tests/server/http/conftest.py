@@ -61,6 +61,7 @@ class ServerProcess:
                 status = self.status()
                 if status["state"] in states:
                     return status
+                assert status["state"] != "failed", status["message"]
             time.sleep(0.05)
         raise AssertionError(f"not {states} within {START_S} s: {self.status()}")
 

