@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# Without cached bytecode every process compiles torch and transformers anew: ten seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 ONLY   ?=
 TESTS  ?= tests
 

@@ -138,13 +138,14 @@ class Runner:
         agent = next(command for command in self.children().values() if "rerank_gateway" in command)
         return Path(agent.split("--socket-dir ")[1].split()[0])
 
-    def queued_tokens(self, model: str) -> int:
-        """Return how much waits in the first server of a model."""
-        state = json.loads((self.run_dir() / "state.json").read_text())
-        (port,) = {
-            one["port"] for entry in state["models"] if entry["name"] == model for one in entry["endpoints"]
-        }
-        return int(httpx.get(f"http://127.0.0.1:{port}/status", trust_env=False).json()["queuedTokens"])
+    def requests_under_way(self) -> int:
+        """Return how many requests Envoy has not answered yet."""
+        transport = httpx.HTTPTransport(uds=str(self.run_dir() / "admin.sock"))
+        with httpx.Client(transport=transport) as admin:
+            stats = admin.get(
+                "http://envoy/stats", params={"filter": r"^http\.gateway\.downstream_rq_active$"}
+            )
+        return int(stats.text.split(": ")[1])
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
@@ -183,6 +184,7 @@ def start_runner() -> Iterator[Callable[..., Runner]]:
 
     yield start
     for runner in started:
+        print(runner.output)  # shown by pytest where a test has failed
         if runner.process.poll() is None:
             runner.end(signal.SIGKILL)
 

