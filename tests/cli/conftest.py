@@ -130,9 +130,15 @@ class Runner:
         return found
 
     def child(self, *words: str) -> int:
-        """Return the id of the one child whose command has all of these words."""
-        (pid,) = [pid for pid, command in self.children().items() if all(word in command for word in words)]
-        return pid
+        """Return the id of the child whose command has all of these words, once there is exactly one."""
+
+        def only() -> int | None:
+            found = [
+                pid for pid, command in self.children().items() if all(word in command for word in words)
+            ]
+            return found[0] if len(found) == 1 else None
+
+        return int(until(only, f"exactly one child with {words}"))
 
     def run_dir(self) -> Path:
         agent = next(command for command in self.children().values() if "rerank_gateway" in command)

@@ -10,7 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-LONG = ["a panda is a bear " * 80] * 250
+LONG = [
+    " ".join("panda" if number >> bit & 1 else "bear" for bit in range(8)) + " a panda is a bear" * 80
+    for number in range(250)
+]
+"""Documents of which no two are the same: a server runs those only once."""
 
 
 @pytest.fixture

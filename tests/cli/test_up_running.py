@@ -64,7 +64,7 @@ class Load:
                     self.answers[f"{answer.status_code}" if answer.status_code == 200 else answer.text] += 1
                 except httpx.HTTPError as error:
                     self.answers[repr(error)] += 1
-                self._stop.wait(0.02)
+                self._stop.wait(0.1)
 
 
 def only_successes(load: Load) -> bool:
@@ -191,9 +191,9 @@ def test_what_is_killed_is_started_again_and_traffic_resumes(
     before = running.child(*words)
     os.kill(before, signal.SIGKILL)
     running.wait_for(f"^{told}", after=said)
+    assert running.child(*words) != before
     running.wait_until_served("tiny")
     assert running.rank("panda").status_code == 200
-    assert running.child(*words) != before
 
 
 def test_added_and_removed_manifests_take_effect(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import importlib.util
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def up(paths: Sequence[Path], listen: str, run_dir: Path | None, try_file: Path 
     """Run until asked to stop. Raises `CliError` where it cannot start, or was told not to finish."""
     require_parts()
     # Only now: these import the parts.
-    from rerank_cli.up import attempt, manifests, rundir, supervisor, view
+    from rerank_cli.up import attempt, manifests, output, rundir, supervisor, view
     from rerank_cli.up.listen import claim
 
     where = claim(listen)
@@ -39,8 +40,9 @@ def up(paths: Sequence[Path], listen: str, run_dir: Path | None, try_file: Path 
     if try_file is not None:
         trial = attempt.read_attempt(try_file)
         attempt.refuse_unknown_model(trial, wanted)
-    console = Console(highlight=False)
     with contextlib.ExitStack() as held:
+        stream = held.enter_context(output.text_output(sys.stdout.fileno()))
+        console = Console(file=stream, highlight=False)
         directory = held.enter_context(rundir.run_directory(run_dir))
         shown = held.enter_context(view.LiveView(console)) if console.is_terminal else view.PlainView(console)
         settings = supervisor.Settings(tuple(paths), where, directory, trial)

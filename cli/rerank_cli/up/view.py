@@ -71,10 +71,7 @@ class PlainView:
 
     def print(self, what: RenderableType) -> None:
         """Show something once."""
-        try:
-            self._console.print(what, soft_wrap=isinstance(what, Text))
-        except OSError:
-            self._console.quiet = True  # nobody reads any more; what is served goes on
+        self._console.print(what, soft_wrap=isinstance(what, Text))
 
     def show(self, models: tuple[Standing, ...]) -> None:
         """Tell each model that has changed."""
@@ -110,10 +107,7 @@ class LiveView(PlainView):
         """Draw the table again if anything in it has changed."""
         if models != self._shown:
             self._shown = models
-            try:
-                self._live.update(_table(models), refresh=True)
-            except OSError:
-                self._live.console.quiet = True
+            self._live.update(_table(models), refresh=True)
 
 
 def _table(models: tuple[Standing, ...]) -> Table:

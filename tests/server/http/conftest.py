@@ -53,7 +53,7 @@ class ServerProcess:
         return answer
 
     def wait_for(self, *states: str, through_failure: bool = False) -> dict[str, Any]:
-        """Wait until `/status` shows one of these states; a failure ends the wait, unless it is let through."""
+        """Wait until `/status` shows one of these states; a failure ends the wait, unless let through."""
         give_up = time.monotonic() + START_S
         while time.monotonic() < give_up:
             assert self.process.poll() is None, "the server ended"

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from rerank_server.batching import BatchReport
 from rerank_server.engine.interface import Row, Vectors
 from rerank_server.errors import ClosedError, ComputeError, InputError
 from rerank_server.families.interface import Cut
@@ -216,7 +217,10 @@ def test_a_cancelled_request_leaves_the_queue(loaded_bert: LoadedModel) -> None:
     async def main() -> None:
         loop, running = asyncio.get_running_loop(), asyncio.Event()
         reranker = Reranker(loaded_bert, observe=lambda _: loop.call_soon_threadsafe(running.set))
-        large = asyncio.ensure_future(reranker.score(QUERY, ["mars is a planet " * 10] * 2000))
+        different = [
+            " ".join("mars" if number >> bit & 1 else "planet" for bit in range(11)) for number in range(2000)
+        ]
+        large = asyncio.ensure_future(reranker.score(QUERY, different))
         await running.wait()
         assert reranker.queued_tokens > 0
         large.cancel()
@@ -246,3 +250,19 @@ def test_slices_cover_a_request_in_order_and_within_bounds(
     for start, end in parts:
         assert end - start <= max_documents
         assert end - start == 1 or sum(map(len, documents[start:end])) <= max_characters
+
+
+def test_a_document_that_comes_twice_is_run_once_scored_alike_and_counted_twice(
+    loaded_bert: LoadedModel,
+) -> None:
+    batches: list[BatchReport] = []
+    reranker = Reranker(loaded_bert, observe=batches.append)
+    texts = ["mars", "venus is a planet", "mars", "a planet", "venus is a planet", "mars"]
+    scores = run(reranker.score(QUERY, texts))
+    alone = [run(reranker.score(QUERY, [text])) for text in texts]
+    reranker.close()
+    assert batches[0].rows == 3
+    assert scores.tokens == sum(one.tokens for one in alone)
+    assert scores.values[0] == scores.values[2] == scores.values[5]
+    assert scores.values[1] == scores.values[4]
+    assert scores.values == pytest.approx([one.values[0] for one in alone], abs=1e-5)
