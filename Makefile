@@ -46,7 +46,7 @@ lock: $(BIN)/uv ## Choose new versions of the dependencies
 	@grep -A400 '^uv==' locks/all.txt | awk 'NR>1 && /^[a-z]/ {exit} {print}' > locks/uv.txt
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header bench/peers/sentence-transformers.in -c locks/all.txt -o bench/peers/sentence-transformers.txt
 
-bench: $(READY) ## Measure against the peers in one run (ONLY=server or gateway)
+bench: $(READY) ## Measure against the peers in one run (ONLY=server, gateway or faults)
 	@$(BIN)/python -m bench $(ONLY)
 
 clean: ## Remove what the targets above made

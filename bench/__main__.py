@@ -4,10 +4,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import gateway, server
+from bench import faults, gateway, server
 from bench.figures import Figure, show, write
 
-BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {"server": server.run, "gateway": gateway.run}
+BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
+    "server": server.run,
+    "gateway": gateway.run,
+    "faults": faults.run,
+}
 BUILD = Path("build/bench")
 
 
