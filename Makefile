@@ -6,6 +6,8 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # Without cached bytecode every process compiles torch and transformers anew: ten seconds each.
 unexport PYTHONDONTWRITEBYTECODE
+# uv trusts what the machine trusts, as pip does: a company's own certificate authority included.
+export UV_SYSTEM_CERTS := 1
 ONLY   ?=
 TESTS  ?= tests
 
