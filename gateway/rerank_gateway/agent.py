@@ -42,7 +42,9 @@ async def run(source: Source, sockets: Sockets, stop: asyncio.Event) -> None:
     publication = Publication()
     ads = AdsServer(publication)
     http = _HttpServer(
-        uvicorn.Config(listing.app(publication), lifespan="off", access_log=False, log_config=None)
+        uvicorn.Config(
+            listing.app(publication), lifespan="off", access_log=False, log_config=None, server_header=False
+        )
     )
     http_socket = listen(sockets.http)
     try:

@@ -1,9 +1,10 @@
 """What can stop the gateway's agent, as one tree.
 
 GatewayError
-├── StateFileError     the state file cannot be read as one whole view
-├── SocketError        a unix socket cannot be listened on
-└── SourceEndedError   the source of models stopped telling
+├── StateFileError      the state file cannot be read as one whole view
+├── SocketError         a unix socket cannot be listened on
+├── EnvoyNotFoundError  no Envoy is installed (`envoy_binary`)
+└── SourceEndedError    the source of models stopped telling
 """
 
 

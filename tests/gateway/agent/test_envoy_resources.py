@@ -1,4 +1,4 @@
-"""Models as Envoy's resources. `REWRITE_GOLDEN=1 pytest …` writes the golden files anew."""
+"""Models as Envoy's resources. `UPDATE_GOLDEN=1 pytest …` writes the golden files anew."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from rerank_gateway import resources, snapshot
 from rerank_gateway.models import View
 
 GOLDEN = Path(__file__).with_name("golden")
-REWRITE = os.environ.get("REWRITE_GOLDEN") == "1"
+REWRITE = os.environ.get("UPDATE_GOLDEN") == "1"
 VIEW = TypeAdapter(View)
 KINDS = {
     "clusters": (resources.CLUSTER_TYPE, resources.Cluster),
