@@ -1,7 +1,7 @@
 """What can go wrong in a server, as one tree::
 
 ServerError                  the base; its text is a sentence for a person
-├── SourceError                  the model's files cannot be had (`rerank_server.sources`)
+├── SourceError              the model's files cannot be had (`rerank_server.sources`)
 ├── LoadError                the checkpoint or its settings cannot be served
 ├── InputError               a request cannot be scored as it is; `param` names the field
 ├── ComputeError             the model failed on a request, or gave a number that is none
