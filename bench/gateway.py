@@ -201,7 +201,7 @@ def _envoy(config: Path) -> list[str]:
         str(config),
         "-l",
         "error",
-        "--use-dynamic-base-id",
+        "--disable-hot-restart",
         "--concurrency",
         "1",
     ]

@@ -84,7 +84,7 @@ class BootstrapSettings:
 def arguments(settings: BootstrapSettings, bootstrap_file: Path) -> list[str]:
     """Return Envoy's command line, without the binary, for a bootstrap written to a file."""
     workers = [] if settings.concurrency is None else ["--concurrency", str(settings.concurrency)]
-    return ["--config-path", str(bootstrap_file), "--use-dynamic-base-id", *workers]
+    return ["--config-path", str(bootstrap_file), "--disable-hot-restart", *workers]
 
 
 def bootstrap(settings: BootstrapSettings) -> Json:

@@ -83,6 +83,8 @@ def listener(
     return {
         "name": "gateway",
         "address": {"socket_address": {"address": address, "port_value": port}},
+        # A second gateway on the same port must fail, not share its callers.
+        "enable_reuse_port": False,
         "per_connection_buffer_limit_bytes": 64 * 1024,
         "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
     }

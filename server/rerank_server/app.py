@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 RETRY_AFTER_S = 2
+LONGEST_ECHO = 253
+"""Characters of a caller's text that an error repeats: as many as a public name may have."""
 CLIENT_CLOSED_REQUEST = 499
 """nginx's number for a caller that hung up; it is only ever counted, nobody is left to receive it."""
 
@@ -112,7 +114,8 @@ async def rank(lifecycle: Lifecycle, request: RankRequest) -> Ranking:
     if model not in names:
         raise ApiError(
             ErrorCode.MODEL_NOT_FOUND,
-            f"The model `{model}` is not served here: this server answers to {', '.join(names)}.",
+            f"The model `{model[:LONGEST_ECHO]}` is not served here: this server answers to "
+            f"{', '.join(names)}.",
             "model",
         )
     reranker = lifecycle.reranker

@@ -11,7 +11,7 @@ import pytest
 from rerank_cli.errors import CliError, StartError, UsageError
 from rerank_cli.up import command
 from rerank_cli.up.listen import claim, split
-from rerank_cli.up.rundir import LOCK, run_directory
+from rerank_cli.up.rundir import LOCK, PREFIX, run_directory
 
 
 @pytest.fixture
@@ -153,43 +153,43 @@ def test_parts_that_are_not_installed_are_named_with_the_command(monkeypatch: py
         command.require_parts()
 
 
-def test_a_run_directory_of_another_runner_is_refused(tmp_path: Path) -> None:
-    chosen = tmp_path / "run"
+def test_two_runners_share_a_chosen_directory_without_meeting(tmp_path: Path) -> None:
+    with run_directory(tmp_path) as one, run_directory(tmp_path) as other:
+        assert one != other
+        assert {one.parent, other.parent} == {tmp_path}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_others_in_a_chosen_directory_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / LOCK).touch()
+    (tmp_path / "thesis.txt").write_text("all of it")
+    with run_directory(tmp_path):
+        pass
+    assert (tmp_path / "thesis.txt").read_text() == "all of it"
+    assert (tmp_path / LOCK).exists()
+
+
+def test_a_run_directory_that_is_too_long_for_sockets_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="too long for the sockets"), run_directory(tmp_path / ("x" * 90)):
+        pass
+
+
+def test_a_run_directory_that_cannot_be_made_is_refused_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     with (
-        run_directory(chosen),
-        pytest.raises(StartError, match="run directory of another"),
-        run_directory(chosen),
+        pytest.raises(StartError, match=r"cannot be made in .*Not a directory"),
+        run_directory(tmp_path / "file/x"),
     ):
         pass
-    assert not chosen.exists()
-
-
-@pytest.mark.parametrize(
-    ("entry", "complaint"),
-    [
-        pytest.param("thesis.txt", "holds other files", id="files of others"),
-        pytest.param("x" * 90 + "/y", "too long for the sockets", id="a long path"),
-    ],
-)
-def test_a_run_directory_that_cannot_be_used_is_refused(tmp_path: Path, entry: str, complaint: str) -> None:
-    chosen = tmp_path
-    (tmp_path / entry).parent.mkdir(exist_ok=True)
-    (tmp_path / entry).touch()
-    if "/" in entry:
-        chosen = tmp_path / entry.partition("/")[0]
-    with pytest.raises(StartError, match=complaint), run_directory(chosen):
-        pass
-    assert (tmp_path / entry).exists()
 
 
 def test_what_a_killed_runner_left_in_a_chosen_directory_is_cleared(tmp_path: Path) -> None:
-    chosen = tmp_path / "run"
-    chosen.mkdir()
-    (chosen / LOCK).touch()
-    (chosen / "state.json").touch()
-    with run_directory(chosen) as directory:
-        assert directory == chosen
-    assert not chosen.exists()
+    left = tmp_path / f"{PREFIX}left"
+    left.mkdir()
+    (left / LOCK).touch()
+    (left / "state.json").touch()
+    with run_directory(tmp_path):
+        assert not left.exists()
 
 
 def test_every_error_of_the_command_line_has_an_exit_code() -> None:

@@ -1,12 +1,12 @@
 """`rerank up --try`: one request of the user's own, sent when the models are ready."""
 
 import asyncio
-import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 from rich.text import Text
 
 from rerank_api.status import ModelState
@@ -67,12 +67,12 @@ class Attempt:
 def read_attempt(file: Path) -> Attempt:
     """Read a request from a JSON file. Raises `StartError` where it is none."""
     try:
-        body = json.loads(file.read_text(encoding="utf-8"))
+        body = orjson.loads(file.read_bytes())
     except OSError as error:
         raise StartError(
             f"--try {file}: {error.strerror}: give a file with the JSON body of a request."
         ) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except orjson.JSONDecodeError as error:
         raise StartError(f"--try {file} is not JSON: {error}.") from error
     if not isinstance(body, dict) or not isinstance(body.get("model"), str):
         raise StartError(f'--try {file}: give an object with "model", "query" and "documents".')

@@ -22,19 +22,23 @@ LONGEST_SOCKET_NAME = "admin.sock"
 
 @contextlib.contextmanager
 def run_directory(chosen: Path | None) -> Iterator[Path]:
-    """Hold a run directory of one's own, and remove it at the end.
+    """Hold a fresh directory beneath `chosen`, or beneath the temporary directory, and remove it at the end.
 
-    Without `chosen`, a fresh one beneath the temporary directory. Raises `StartError` where `chosen` is in
-    use, holds files of others, or is too long for sockets.
+    Nothing else in `chosen` is touched but what killed runners left there. Raises `StartError` where it
+    cannot be written, or is too long for sockets.
     """
-    if chosen is None:
-        _sweep(_temporary_root())
-    directory = _fresh() if chosen is None else _prepared(chosen)
-    lock = _locked(directory)
-    if lock is None:
+    root = _temporary_root() if chosen is None else chosen.absolute()
+    if not _fits(root / f"{PREFIX}12345678"):
+        most = LONGEST_SOCKET_PATH - len(f"/{PREFIX}12345678/{LONGEST_SOCKET_NAME}")
+        raise StartError(f"--run-dir {root} is too long for the sockets in it: at most {most} bytes.")
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sweep(root)
+        directory, lock = _fresh(root)
+    except OSError as error:
         raise StartError(
-            f"{directory} is the run directory of another `rerank up`: choose another --run-dir."
-        )
+            f"The run directory cannot be made in {root}: {error.strerror}: name another with --run-dir."
+        ) from error
     try:
         yield directory
     finally:
@@ -42,8 +46,17 @@ def run_directory(chosen: Path | None) -> Iterator[Path]:
         os.close(lock)
 
 
-def _fresh() -> Path:
-    return Path(tempfile.mkdtemp(prefix=PREFIX, dir=_temporary_root()))
+def _fresh(root: Path) -> tuple[Path, int]:
+    """Make a locked directory. Between making and locking, another runner may take it for a dead one's."""
+    while True:
+        directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
+        lock = _locked(directory)
+        if lock is None:
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), (directory / LOCK).stat()):
+                return directory, lock
+        os.close(lock)
 
 
 def _temporary_root() -> Path:
@@ -53,23 +66,6 @@ def _temporary_root() -> Path:
 
 def _fits(directory: Path) -> bool:
     return len(os.fsencode(directory / LONGEST_SOCKET_NAME)) <= LONGEST_SOCKET_PATH
-
-
-def _prepared(chosen: Path) -> Path:
-    directory = chosen.absolute()
-    if not _fits(directory):
-        most = LONGEST_SOCKET_PATH - len(LONGEST_SOCKET_NAME) - 1
-        raise StartError(f"--run-dir {directory} is too long for the sockets in it: at most {most} bytes.")
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        entries = [entry.name for entry in directory.iterdir()]
-    except OSError as error:
-        raise StartError(f"--run-dir {directory} cannot be made: {error.strerror}.") from error
-    if entries and LOCK not in entries:
-        raise StartError(
-            f"--run-dir {directory} holds other files, and is removed at the end: choose another."
-        )
-    return directory
 
 
 def _locked(directory: Path) -> int | None:

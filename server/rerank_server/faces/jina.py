@@ -7,7 +7,7 @@ Differences that are meant: scores are the model's own (raw logits or cosines) u
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 from pydantic_core import PydanticCustomError
 
 from rerank_api.faces import JINA_PATHS
@@ -15,6 +15,9 @@ from rerank_server.faces.validation import parse_request
 from rerank_server.ranking import Ranking, RankRequest
 
 PATHS: tuple[str, ...] = JINA_PATHS
+
+MAX_DOCUMENTS = 10_000
+"""Of one request: what the largest public APIs take."""
 
 
 class TextDocument(BaseModel):
@@ -35,6 +38,12 @@ def _text_of(document: object) -> object:
     raise PydanticCustomError("document", 'must be a string or an object such as {"text": "..."}')
 
 
+def _no_embeddings(wanted: bool) -> bool:
+    if wanted:
+        raise PydanticCustomError("embeddings", "is true: this model returns scores only")
+    return wanted
+
+
 class RerankRequest(BaseModel):
     """The request body. Fields that are not named here are ignored, as Jina does."""
 
@@ -50,7 +59,8 @@ class RerankRequest(BaseModel):
                 Field(min_length=1),
             ]
         ],
-        Field(min_length=1),
+        Field(min_length=1, max_length=MAX_DOCUMENTS),
+        FailFast(),
     ]
     top_n: Annotated[int | None, Field(ge=1)] = None
     return_documents: bool = True
@@ -58,7 +68,7 @@ class RerankRequest(BaseModel):
     """False: a pair that is longer than the model takes is an error instead of being cut."""
     max_doc_length: Annotated[int | None, Field(ge=1)] = None
     """Tokens that are kept of each document, at most."""
-    return_embeddings: Literal[False] = False
+    return_embeddings: Annotated[bool, AfterValidator(_no_embeddings)] = False
 
 
 class Document(BaseModel):

@@ -41,9 +41,9 @@ _COMPLAINTS = {
     "int_type": "is {found}: it must be a whole number",
     "string_too_short": "is empty: give it text",
     "too_short": "is empty: give at least one",
+    "too_long": "holds too many: at most {max_length} fit into one request",
     "greater_than_equal": "is {input}: it must be at least {ge}",
     "less_than_equal": "is {input}: it must be at most {le}",
-    "literal_error": "is not supported with that value: it must be {expected}",
 }
 """Sentences by pydantic's error type; a type of our own brings its own sentence."""
 

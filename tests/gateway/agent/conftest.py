@@ -266,7 +266,7 @@ async def envoy(socket_dir: Path) -> AsyncIterator[Envoy]:
     """Envoy, not started yet. It waits for the agent before it listens."""
     config = socket_dir / "envoy.json"
     config.write_text(json.dumps(_bootstrap(socket_dir)))
-    command = [str(envoy_binary.find()), "--config-path", str(config), "--use-dynamic-base-id"]
+    command = [str(envoy_binary.find()), "--config-path", str(config), "--disable-hot-restart"]
     options = ["--concurrency", "1", "--log-level", "warning"]
     made = Envoy([*command, *options], socket_dir / "envoy.log", admin=socket_dir / "admin.sock")
     yield made

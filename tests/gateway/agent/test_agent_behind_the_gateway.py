@@ -22,7 +22,7 @@ def gateway(envoy, socket_dir):
     bootstrap["static_resources"]["listeners"][0]["address"]["socket_address"]["port_value"] = 0
     config = socket_dir / "gateway.json"
     config.write_text(json.dumps(bootstrap))
-    program = [str(envoy_binary.find()), "--config-path", str(config), "--use-dynamic-base-id"]
+    program = [str(envoy_binary.find()), "--config-path", str(config), "--disable-hot-restart"]
     envoy.arguments = [*program, "--concurrency", "1", "--log-level", "warning"]
     return envoy
 

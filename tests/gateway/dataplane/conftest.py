@@ -247,7 +247,7 @@ def running_agent(directory: Path, models: tuple[ServedModel, ...]) -> Iterator[
 def envoy(directory: Path, config: dict, command_line: list[str] | None = None) -> Iterator[subprocess.Popen]:
     file = directory / "envoy.json"
     file.write_text(json.dumps(config))
-    options = command_line or ["--config-path", str(file), "--use-dynamic-base-id", "--concurrency", "1"]
+    options = command_line or ["--config-path", str(file), "--disable-hot-restart", "--concurrency", "1"]
     with process([str(find()), *options, "--log-level", "warning"], directory / "envoy.log") as running:
         yield running
 

@@ -168,6 +168,17 @@ GOOD = {"query": QUERY, "documents": ["x"]}
             "text only",
             id="image",
         ),
+        pytest.param(
+            {**GOOD, "documents": ["x"] * 10_001}, 422, "invalid_value", "documents", "10000", id="too many"
+        ),
+        pytest.param(
+            {**GOOD, "documents": [1] * 1_000_000},
+            422,
+            "invalid_value",
+            "documents[0]",
+            "string",
+            id="all wrong",
+        ),
         pytest.param({**GOOD, "top_n": 0}, 422, "invalid_value", "top_n", "at least 1", id="top_n 0"),
         pytest.param({**GOOD, "top_n": -3}, 422, "invalid_value", "top_n", "at least 1", id="top_n negative"),
         pytest.param({**GOOD, "top_n": "3"}, 422, "invalid_value", "top_n", "whole number", id="top_n text"),
