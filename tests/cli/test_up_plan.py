@@ -24,10 +24,7 @@ def replica(
 ) -> Replica:
     state = ServerState.READY if phase is Phase.READY else ServerState.LOADING
     status = ServerStatus(state=state, message="as told")
-    heard = NOW - 0.1 if phase in {Phase.STARTING, Phase.READY} else None
-    return Replica(
-        pid, Slot(version.model, version.fingerprint, index), 8000 + pid, phase, NOW - age, status, heard
-    )
+    return Replica(pid, Slot(version.model, version.fingerprint, index), 8000 + pid, phase, NOW - age, status)
 
 
 def start(version: Version, index: int = 0) -> Start:
@@ -125,6 +122,41 @@ def test_the_plan_leads_from_what_runs_to_what_is_wanted(world: World, actions: 
     assert len(decided.actions) == len(actions)
 
 
+A_OLD, A_NEW = Version("a", "old", ("x",), 1, "{}"), Version("a", "new", ("y",), 1, "{}")
+B_OLD, B_NEW = Version("b", "old", ("y",), 1, "{}"), Version("b", "new", ("x",), 1, "{}")
+SERVING_OLD = {"a": A_OLD, "b": B_OLD}
+BOTH_OLD = (replica(1, A_OLD), replica(2, B_OLD))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ready", "serving"),
+    [
+        pytest.param((A_NEW, B_NEW), (A_NEW,), SERVING_OLD, id="a swap waits for the second"),
+        pytest.param((A_NEW, B_NEW), (B_NEW,), SERVING_OLD, id="a swap waits for the first"),
+        pytest.param(
+            (A_NEW, B_NEW), (A_NEW, B_NEW), {"a": A_NEW, "b": B_NEW}, id="a swap is made at one moment"
+        ),
+        pytest.param((A_NEW, B_OLD), (A_NEW,), {"a": A_NEW, "b": B_OLD}, id="a name that nobody wants goes"),
+        pytest.param(
+            (A_NEW, of(B_NEW, 0)),
+            (A_NEW,),
+            {"a": A_NEW, "b": of(B_NEW, 0)},
+            id="a name that shall be idle goes",
+        ),
+    ],
+)
+def test_a_name_changes_its_model_only_once_it_is_answered_there(
+    wanted: tuple[Version, ...], ready: tuple[Version, ...], serving: dict[str, Version]
+) -> None:
+    new = tuple(replica(3 + number, version) for number, version in enumerate(ready))
+    assert dict(plan(World(wanted, SERVING_OLD, (*BOTH_OLD, *new)), NOW).serving) == serving
+
+
+def test_a_name_that_nobody_answers_any_more_does_not_hold_its_model_back() -> None:
+    world = World((A_NEW, B_NEW), SERVING_OLD, (replica(2, B_OLD), replica(3, A_NEW)))
+    assert plan(world, NOW).serving["a"] == A_NEW
+
+
 def test_a_server_that_drains_too_long_is_killed() -> None:
     (action,) = plan(World((), {}, (replica(1, OLD, Phase.DRAINING, age=DRAIN_S),)), NOW).actions
     assert isinstance(action, Kill)
@@ -132,14 +164,21 @@ def test_a_server_that_drains_too_long_is_killed() -> None:
 
 
 def test_a_server_that_stopped_answering_is_killed() -> None:
-    silent = replace(replica(1, OLD), heard=NOW - SILENCE_S)
+    silent = replace(replica(1, OLD), silence=SILENCE_S)
     (action,) = plan(World((OLD,), {"bge": OLD}, (silent,)), NOW).actions
     assert isinstance(action, Kill)
     assert "not answered" in action.why
 
 
+def test_a_runner_that_was_stopped_itself_does_not_take_its_servers_for_dead() -> None:
+    long_ago = replace(replica(1, OLD, age=10 * SILENCE_S), silence=SILENCE_S - 0.1)
+    assert plan(World((OLD,), {"bge": OLD}, (long_ago,)), NOW).actions == ()
+
+
 def test_a_server_that_never_answered_yet_is_given_time() -> None:
-    starting = replace(replica(1, OLD, Phase.STARTING, age=10 * SILENCE_S), heard=None, status=None)
+    starting = replace(
+        replica(1, OLD, Phase.STARTING, age=10 * SILENCE_S), silence=10 * SILENCE_S, status=None
+    )
     assert plan(World((OLD,), {"bge": OLD}, (starting,)), NOW).actions == ()
 
 

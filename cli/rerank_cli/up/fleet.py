@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from rerank_cli.up.backoff import Crash, after_end
-from rerank_cli.up.plan import Action, Kill, Leave, Start, Stop, plan, versions_to_run
+from rerank_cli.up.plan import DRAIN_S, Action, Kill, Leave, Start, Stop, plan, versions_to_run
 from rerank_cli.up.servers import Server
 from rerank_cli.up.view import View, ended
 from rerank_cli.up.world import Phase, Slot, Version, World, slots
@@ -49,11 +49,14 @@ class Fleet:
         return decided.wake_at
 
     async def drain(self) -> None:
-        """Ask every server to finish what it has, and wait until all have ended."""
+        """Ask every server to finish what it has, and wait until all have ended; kill what takes too long."""
         for server in self._servers.values():
             server.stop()
         if self._followers:
-            await asyncio.wait(self._followers)
+            await asyncio.wait(self._followers, timeout=DRAIN_S)
+        for server in self._servers.values():
+            self._view.warn(f"{label(server.slot)}: the server had not ended after {DRAIN_S:.0f} s.")
+        await self.kill()
 
     async def kill(self) -> None:
         """End every server now, and wait until none is left."""
@@ -77,9 +80,10 @@ class Fleet:
 
     async def _start(self, slot: Slot, version: Version, threads: int) -> None:
         manifest = self._run_dir / f"{slot.model}-{slot.fingerprint}.json"
-        manifest.write_text(version.manifest, encoding="utf-8")
         name = label(slot)
         try:
+            self._run_dir.mkdir(mode=0o700, exist_ok=True)
+            manifest.write_text(version.manifest, encoding="utf-8")
             server = await Server.start(
                 slot, manifest, threads, lambda line: self._view.line(name, line), self._changed
             )

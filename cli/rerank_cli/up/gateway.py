@@ -49,17 +49,24 @@ def agent_command(run_dir: Path) -> Command:
 def envoy_command(run_dir: Path, listen: Listen) -> Command:
     """Write Envoy's static configuration into the run directory, and return how Envoy is run on it.
 
-    Raises `StartError` where this machine has no Envoy.
+    Raises `OSError` where it cannot be written, `EnvoyNotFoundError` where this machine has no Envoy.
     """
     settings = BootstrapSettings(listen_address=listen.address, listen_port=listen.port, socket_dir=run_dir)
     file = run_dir / "envoy.json"
     file.write_text(json.dumps(bootstrap(settings), indent=1), encoding="utf-8")
+    argv = (
+        str(envoy_binary.find()), *arguments(settings, file),
+        "--log-level", "warning", "--log-format", "%l: %v",
+    )  # fmt: skip
+    return Command(argv, environment=_environment())
+
+
+def require_envoy() -> None:
+    """Raise `StartError` where this machine has no Envoy."""
     try:
-        binary = envoy_binary.find()
+        envoy_binary.find()
     except envoy_binary.EnvoyNotFoundError as error:
         raise StartError(str(error)) from error
-    argv = (str(binary), *arguments(settings, file), "--log-level", "warning", "--log-format", "%l: %v")
-    return Command(argv, environment=_environment())
 
 
 def state_file(run_dir: Path) -> Path:

@@ -11,10 +11,16 @@ from rerank_cli.up.processes import Child, Command
 from rerank_cli.up.view import View, ended
 
 ASK_S = 0.1
+ASK_WHILE_UP_S = 2.0
+MOST_UNANSWERED = 3
+"""Asks in a row that a process which hangs leaves unanswered before it is killed."""
 
 
 class Keeper:
     """Runs one command for as long as `run` does. `up` is set while the process is there and answers.
+
+    `prepare` writes the files that the process reads, before each start, and returns the command. A process
+    that no longer answers is killed, and started again like any that ended.
 
     Lines that match `routine` are not forwarded; they are told only if the process ends by itself.
     """
@@ -22,7 +28,7 @@ class Keeper:
     def __init__(
         self,
         name: str,
-        command: Command,
+        prepare: Callable[[], Command],
         answers: Callable[[], Awaitable[bool]],
         view: View,
         *,
@@ -30,7 +36,7 @@ class Keeper:
     ) -> None:
         self.up = asyncio.Event()
         self._name = name
-        self._command = command
+        self._prepare = prepare
         self._answers = answers
         self._view = view
         self._routine = routine
@@ -41,14 +47,21 @@ class Keeper:
         """Start the process whenever it is not there, until `stopping` was called and it has ended."""
         crash: Crash | None = None
         while not self._stopping:
-            self._child = await Child.start(self._command, self._forward)
-            ready_since, how = await self._until_it_ends(self._child)
+            ready_since: float | None = None
+            last_lines: tuple[str, ...] = ()
+            try:
+                self._child = await Child.start(self._prepare(), self._forward)
+            except OSError as error:
+                how = f"could not be started: {error.strerror}"
+            else:
+                ready_since, how = await self._until_it_ends(self._child)
+                last_lines = self._child.last_lines()
             self.up.clear()
             if not self._stopping:
                 now = time.monotonic()
                 crash = after_end(crash, how, ready_since=ready_since, now=now)
                 pause = crash.retry_at - now
-                self._view.warn(ended(f"The gateway's {self._name}", how, pause, self._child.last_lines()))
+                self._view.warn(ended(f"The gateway's {self._name}", how, pause, last_lines))
                 await asyncio.sleep(pause)
 
     def stopping(self) -> None:
@@ -80,6 +93,11 @@ class Keeper:
             if not ending.done():
                 ready_since = time.monotonic()
                 self.up.set()
+                asking = asyncio.create_task(self._until_it_is_silent())
+                await asyncio.wait((asking, ending), return_when=asyncio.FIRST_COMPLETED)
+            if not ending.done() and not self._stopping:
+                self._view.warn(f"The gateway's {self._name} does not answer any more, so it is killed.")
+                child.kill()
             return ready_since, await ending
         finally:
             asking.cancel()
@@ -90,3 +108,9 @@ class Keeper:
             if await self._answers():
                 return
             await asyncio.sleep(ASK_S)
+
+    async def _until_it_is_silent(self) -> None:
+        unanswered = 0
+        while unanswered < MOST_UNANSWERED:
+            await asyncio.sleep(ASK_WHILE_UP_S)
+            unanswered = 0 if await self._answers() else unanswered + 1

@@ -69,18 +69,35 @@ def promote(world: World) -> dict[str, Version]:
     """Say which version of each model takes the traffic.
 
     A replacement takes over once all of its replicas are ready, or once one is and nothing of the version
-    before it is. Until then the version before it keeps serving, whatever happens to the new one.
+    before it is, and once every name that it gives up to another model is answered there. Until then the
+    version before it keeps serving, whatever happens to the new one.
     """
-    serving: dict[str, Version] = {}
-    for version in world.wanted:
-        before = world.serving.get(version.model)
-        if before is None or before.fingerprint == version.fingerprint:
-            serving[version.model] = version
-            continue
-        ready = len(world.ready(version))
-        takes_over = ready >= version.replicas or (ready > 0 and not world.ready(before))
-        serving[version.model] = version if takes_over else before
-    return serving
+    takers = {version.model: version for version in world.wanted if _can_take_over(world, version)}
+    while blocked := [model for model, version in takers.items() if not _names_stay(world, version, takers)]:
+        for model in blocked:
+            del takers[model]
+    return {
+        version.model: takers.get(version.model) or world.serving.get(version.model, version)
+        for version in world.wanted
+    }
+
+
+def _can_take_over(world: World, version: Version) -> bool:
+    before = world.serving.get(version.model)
+    if before is None or before.fingerprint == version.fingerprint:
+        return True
+    ready = len(world.ready(version))
+    return ready >= version.replicas or (ready > 0 and not world.ready(before))
+
+
+def _names_stay(world: World, version: Version, takers: Mapping[str, Version]) -> bool:
+    """Say whether each name that a model gives up to another is ready there, if it is answered now."""
+    before = world.serving.get(version.model)
+    if before is None or not world.ready(before):
+        return True
+    given_up = set(before.names) - set(version.names)
+    heirs = [heir for heir in world.wanted if heir.model != version.model and given_up & set(heir.names)]
+    return all(heir.replicas == 0 or (heir.model in takers and world.ready(heir)) for heir in heirs)
 
 
 def versions_to_run(wanted: tuple[Version, ...], serving: Mapping[str, Version]) -> tuple[Version, ...]:
@@ -115,8 +132,9 @@ def _ends(world: World, versions: tuple[Version, ...], now: float) -> Iterator[A
     for replica in world.replicas:
         due = _due(replica)
         overdue = due is not None and due <= now
+        silent = replica.status is not None and replica.silence >= SILENCE_S
         match replica.phase:
-            case Phase.STARTING | Phase.READY if overdue:
+            case Phase.STARTING | Phase.READY if silent:
                 yield Kill(replica.pid, f"has not answered for {SILENCE_S:.0f} s")
             case Phase.STARTING if replica.slot not in stay:
                 yield Stop(replica.pid)
@@ -136,4 +154,4 @@ def _due(replica: Replica) -> float | None:
         case Phase.DRAINING:
             return replica.since + DRAIN_S
         case _:
-            return None if replica.heard is None else replica.heard + SILENCE_S
+            return None

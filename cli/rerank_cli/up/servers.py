@@ -34,7 +34,7 @@ class Server:
         self._phase = Phase.STARTING
         self._since = time.monotonic()
         self._status: ServerStatus | None = None
-        self._heard: float | None = None
+        self._silence = 0.0
         self.ready_since: float | None = None
         """When it became ready for the first time; monotonic seconds."""
 
@@ -59,17 +59,20 @@ class Server:
     def observed(self) -> Replica:
         """Return what is known at this moment."""
         return Replica(
-            self.child.pid, self.slot, self._port, self._phase, self._since, self._status, self._heard
+            self.child.pid, self.slot, self._port, self._phase, self._since, self._status, self._silence
         )
 
     async def follow(self, client: httpx.AsyncClient) -> None:
         """Ask for its status again and again, often until it is ready; runs until it is cancelled."""
         while True:
             status = await self._ask(client)
+            pause = ASK_WHILE_READY_S if self._phase is Phase.READY else ASK_WHILE_STARTING_S
             if status is not None:
                 self._take(status)
-            ready = self._phase is Phase.READY
-            await asyncio.sleep(ASK_WHILE_READY_S if ready else ASK_WHILE_STARTING_S)
+            else:
+                self._silence += ANSWER_S + pause
+                self._changed()
+            await asyncio.sleep(pause)
 
     def leave(self) -> None:
         """Take it out of the traffic."""
@@ -87,12 +90,12 @@ class Server:
         return None
 
     def _take(self, status: ServerStatus) -> None:
-        self._heard = time.monotonic()
+        self._silence = 0.0
         if status == self._status:
             return
         self._status = status
         if self._phase is Phase.STARTING and status.state is ServerState.READY:
-            self.ready_since = self._heard
+            self.ready_since = time.monotonic()
             self._to(Phase.READY)
         elif self._phase in {Phase.STARTING, Phase.READY} and status.state is ServerState.DRAINING:
             self._to(Phase.DRAINING)  # someone else asked it to

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from rerank_cli.up.view import View
 from rerank_gateway import state_file
 from rerank_gateway.models import ServedModel
 
+WRITE_AGAIN_S = 1.0
 END_S = 10.0
 """For a process that was asked to end and has nothing left to do."""
 
@@ -68,15 +69,16 @@ class Supervisor:
         self._wanted = manifests.versions(read)
         self._created: dict[str, int] = {}
         self._published: tuple[ServedModel, ...] | None = None
+        self._untold = False
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._due = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._fleet = Fleet(settings.run_dir, client, view, self._changed.set)
-        envoy = gateway.envoy_command(settings.run_dir, settings.listen)
-        self._envoy = self._keep("envoy", envoy, gateway.ENVOY_ANSWERS)
-        self._agent = self._keep("agent", gateway.agent_command(settings.run_dir), gateway.AGENT_ANSWERS)
+        gateway.require_envoy()
+        self._envoy = self._keep("envoy", self._prepare_envoy, gateway.ENVOY_ANSWERS)
+        self._agent = self._keep("agent", self._prepare_agent, gateway.AGENT_ANSWERS)
 
     def asked_to_stop(self, number: signal.Signals) -> None:
         """Drain; asked again, stop at once."""
@@ -123,11 +125,35 @@ class Supervisor:
             self._created.setdefault(model.model, int(time.time()))
         owners = {name: version.model for version in self._wanted for name in version.names}
         entries = served(models, owners, self._created)
-        if entries != self._published:
-            state_file.write(gateway.state_file(self._settings.run_dir), entries)
+        if entries != self._published and self._write_state(entries):
             self._published = entries
         if self._settings.attempt is not None and self._settings.attempt.is_due(models):
             self._due.set()
+
+    def _write_state(self, entries: tuple[ServedModel, ...]) -> bool:
+        """Tell the agent; where that fails, say so and have it tried again."""
+        try:
+            self._settings.run_dir.mkdir(mode=0o700, exist_ok=True)
+            state_file.write(gateway.state_file(self._settings.run_dir), entries)
+        except OSError as error:
+            if not self._untold:
+                self._view.warn(
+                    f"The gateway cannot be told of the models: {error}. It serves what it knows."
+                )
+            self._untold = True
+            asyncio.get_running_loop().call_later(WRITE_AGAIN_S, self._changed.set)
+            return False
+        self._untold = False
+        return True
+
+    def _prepare_agent(self) -> Command:
+        """Have the state file there, whatever became of the run directory."""
+        self._write_state(self._published or ())
+        return gateway.agent_command(self._settings.run_dir)
+
+    def _prepare_envoy(self) -> Command:
+        self._settings.run_dir.mkdir(mode=0o700, exist_ok=True)
+        return gateway.envoy_command(self._settings.run_dir, self._settings.listen)
 
     async def _news(self, wake_at: float | None) -> None:
         """Return when something has changed or is due; raise what ended a background task."""
@@ -160,11 +186,11 @@ class Supervisor:
             await self._due.wait()
             await self._settings.attempt.make(url, self._view)
 
-    def _keep(self, name: str, command: Command, answers: gateway.Answers) -> Keeper:
+    def _keep(self, name: str, prepare: Callable[[], Command], answers: gateway.Answers) -> Keeper:
         run_dir = self._settings.run_dir
         return Keeper(
             name,
-            command,
+            prepare,
             lambda: gateway.answers(run_dir, answers),
             self._view,
             routine=gateway.ROUTINE,

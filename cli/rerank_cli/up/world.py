@@ -48,7 +48,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class Replica:
-    """One server process. `since` is when its phase began, `heard` when it last answered (monotonic s)."""
+    """One server process. `since` is when its phase began (monotonic seconds)."""
 
     pid: int
     slot: Slot
@@ -57,7 +57,9 @@ class Replica:
     since: float
     status: ServerStatus | None = None
     """What its `/status` said last; None before the first answer."""
-    heard: float | None = None
+    silence: float = 0.0
+    """Seconds that it was asked in vain since it last answered. Not a clock: the runner itself may have been
+    stopped meanwhile, which says nothing about the server."""
 
 
 @dataclass(frozen=True)
