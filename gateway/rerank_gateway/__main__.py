@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.write(json.dumps(bootstrap(settings), indent=2) + "\n")
         return 0
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells each write of the state file
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     return asyncio.run(_agent(options.state_file, options.socket_dir))
 
