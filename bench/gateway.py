@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from rerank_gateway.bootstrap import BootstrapSettings, bootstrap
-from rerank_gateway.models import Endpoint, ServedModel
-
 from bench import workload
 from bench.figures import Figure, versions
 from bench.load import Client, Target, requests_per_second
 from bench.processes import free_port, running
 from rerank_api.status import ModelState
 from rerank_gateway import envoy_binary, state_file
+from rerank_gateway.bootstrap import BootstrapSettings, bootstrap
+from rerank_gateway.models import Endpoint, ServedModel
 
 PAIRS = 400
 ROUNDS = 7
