@@ -24,7 +24,7 @@ Revision = Annotated[
     Ruled(
         pattern_rule(
             "^[A-Za-z0-9_][A-Za-z0-9_./-]*$",
-            "is not a revision: write a commit, a tag or a branch, e.g. 953dc6f or main",
+            "is not a revision: write a full commit, a tag or a branch, e.g. main",
         )
     ),
 ]

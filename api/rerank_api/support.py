@@ -11,7 +11,7 @@ from rerank_api.schema import Schema, child_of, structural_schema, with_defaults
 from rerank_api.tree import Node, children, plain
 
 NO_SENTENCES: Final[Mapping[str, str]] = MappingProxyType({})
-TO_A_CLUSTER: Final = "remove it, or apply this manifest to a cluster"
+REMOVE: Final = "remove it"
 
 
 def refusals(
@@ -19,7 +19,7 @@ def refusals(
     acted_on: Collection[str],
     layer: str,
     sentences: Mapping[str, str] = NO_SENTENCES,
-    advice: str = TO_A_CLUSTER,
+    advice: str = REMOVE,
 ) -> tuple[Problem, ...]:
     """Return a problem for each field of `spec` that the user set and that a layer does not act on.
 

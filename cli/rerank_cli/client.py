@@ -114,11 +114,11 @@ def _send(url: str, method: str, path: str, content: bytes | None) -> bytes:
         # A proxy of the environment is for other machines.
         with httpx.Client(timeout=timeout, trust_env=not _is_local(url)) as client:
             answer = client.request(method, url.rstrip("/") + path, content=content, headers=headers)
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+    except (ValueError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise AnswerError(
             f"{url} is no address of a gateway: write e.g. --url http://127.0.0.1:8080."
         ) from error
-    except httpx.TimeoutException as error:
+    except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
         raise AnswerError(f"{url} did not answer within {ANSWER_S:.0f} s.") from error
     except httpx.HTTPError as error:
         advice = "start one with `rerank up`, or say where it is with --url"

@@ -23,6 +23,7 @@ WILDCARD = "*"
 RESPONSE_BYTES = 1 << 20
 """A response is closed once it holds this much, so that a large world arrives in digestible parts."""
 
+_UNKNOWN = "?"  # the version of a resource of which the client may have an earlier one
 _ABSENT = ""  # the version of a resource that the client was told does not exist
 
 
@@ -189,8 +190,7 @@ class DeltaStream:
             return ()
         names = tuple(response.resources)
         if len(names) > 1:
-            for name in names:
-                subscription.told.pop(name, None)
+            subscription.told.update(dict.fromkeys(names, _UNKNOWN))
             middle = len(names) // 2
             subscription.suspects += (names[:middle], names[middle:])
             return ()

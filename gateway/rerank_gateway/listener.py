@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from rerank_api.errors import KINDS, ErrorCode, error_body
-from rerank_api.faces import FACE_PATHS
+from rerank_api.faces import FACE_PATHS, MODEL_HEADER
 from rerank_gateway.local_replies import local_reply_config
 from rerank_gateway.paths import HEALTH_PATH, MODELS_PATH, PROXY_PREFIX
 from rerank_gateway.route_filter import lua_code
 
 HTTP_STATS = "gateway"
 """What the statistics of callers' requests are called: `http.gateway.…`."""
-
-MODEL_HEADER = "x-rerank-model"
-"""The model that a request is for; model servers receive it."""
 
 CLUSTER_HEADER = "x-rerank-cluster"
 """The Envoy cluster of that model; it never leaves Envoy."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable
@@ -12,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import ClientDisconnect
 
 from rerank_api.errors import ApiError, ErrorCode
+from rerank_api.faces import MODEL_HEADER
 from rerank_api.status import ServerState
 from rerank_server.answers import add_error_answers, json_response
 from rerank_server.body import read_json
@@ -89,6 +91,8 @@ def _add_face(app: FastAPI, lifecycle: Lifecycle, metrics: Metrics, name: str, f
         status = 500
         try:
             request = face.read(await read_json(http, lifecycle.settings.max_body_bytes))
+            if routed_by := http.headers.get(MODEL_HEADER):
+                request = dataclasses.replace(request, model=routed_by)
             ranking = await _unless_gone(http, rank(lifecycle, request))
             metrics.ranked(name, len(request.documents), ranking.tokens)
             response = json_response(face.write(request, ranking))

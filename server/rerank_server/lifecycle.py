@@ -75,7 +75,7 @@ class Lifecycle:
     async def run(self) -> None:
         """Bring the model up, however often it takes; return once it is ready."""
         failures = 0
-        while self.state is not ServerState.READY:
+        while self.state not in {ServerState.READY, ServerState.DRAINING}:
             try:
                 await self.bring_up()
             except ServerError as error:

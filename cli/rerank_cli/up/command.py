@@ -56,7 +56,7 @@ def require_parts() -> None:
     if missing:
         raise StartError(
             f"The parts that `rerank up` runs are not installed: {', '.join(missing)}. "
-            f"Install them: pip install 'rerank-operator[{','.join(missing)}]'"
+            f"In a checkout of the project, install them: pip install '.[{','.join(missing)}]'"
         )
 
 

@@ -1,7 +1,6 @@
 """The servers of one machine: does what the plan says, and remembers what only time can tell."""
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from rerank_cli.up.plan import DRAIN_S, Action, Kill, Leave, Start, Stop, plan, 
 from rerank_cli.up.servers import Server
 from rerank_cli.up.view import View, ended
 from rerank_cli.up.world import Phase, Slot, Version, World, slots
+from rerank_server.engine.threads import usable_cores
 
 
 class Fleet:
@@ -29,6 +29,7 @@ class Fleet:
         self._followers: set[asyncio.Task[None]] = set()
         self._serving: dict[str, Version] = {}
         self._crashes: dict[Slot, Crash] = {}
+        self._stopping = False
 
     def world(self, wanted: tuple[Version, ...]) -> World:
         """Return what is known at this moment."""
@@ -42,21 +43,29 @@ class Fleet:
         self._serving = dict(decided.serving)
         versions = versions_to_run(wanted, self._serving)
         places = {slot for version in versions for slot in slots(version)}
+        # Not counted: what is being replaced. It goes, and what comes keeps its threads for good.
+        lasting = sum(version.replicas for version in wanted)
         self._crashes = {slot: crash for slot, crash in self._crashes.items() if slot in places}
-        threads = max(1, _cores() // max(1, len(places)))
+        threads = max(1, usable_cores() // max(1, lasting))
         for action in decided.actions:
             await self._act(action, threads)
         return decided.wake_at
 
-    async def drain(self) -> None:
-        """Ask every server to finish what it has, and wait until all have ended; kill what takes too long."""
+    def stopping(self) -> None:
+        """Start nothing again from now on."""
+        self._stopping = True
+
+    async def drain(self) -> bool:
+        """Ask every server to finish what it has, and kill what takes too long; say whether all finished."""
         for server in self._servers.values():
             server.stop()
         if self._followers:
             await asyncio.wait(self._followers, timeout=DRAIN_S)
+        finished = not self._servers
         for server in self._servers.values():
             self._view.warn(f"{label(server.slot)}: the server had not ended after {DRAIN_S:.0f} s.")
         await self.kill()
+        return finished
 
     async def kill(self) -> None:
         """End every server now, and wait until none is left."""
@@ -70,6 +79,8 @@ class Fleet:
         match action:
             case Start(slot, version):
                 await self._start(slot, version, threads)
+            case Leave(pid) | Stop(pid) | Kill(pid) if pid not in self._servers:
+                pass  # it has ended since the plan was made
             case Leave(pid):
                 self._servers[pid].leave()
             case Stop(pid):
@@ -108,6 +119,9 @@ class Fleet:
 
     def _crashed(self, slot: Slot, how: str, ready_since: float | None, last: tuple[str, ...]) -> None:
         now = time.monotonic()
+        if self._stopping:
+            self._view.warn(f"{label(slot)}: its server {how}.")
+            return
         crash = after_end(self._crashes.get(slot), how, ready_since=ready_since, now=now)
         self._crashes[slot] = crash
         self._view.warn(ended(f"{label(slot)}: its server", how, crash.retry_at - now, last))
@@ -116,9 +130,3 @@ class Fleet:
 def label(slot: Slot) -> str:
     """Name a server for people."""
     return f"{slot.model}/{slot.index}"
-
-
-def _cores() -> int:
-    """Return the CPUs that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

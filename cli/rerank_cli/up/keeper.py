@@ -9,8 +9,11 @@ from collections.abc import Awaitable, Callable
 from rerank_cli.up.backoff import Crash, after_end
 from rerank_cli.up.processes import Child, Command
 from rerank_cli.up.view import View, ended
+from rerank_gateway.envoy_binary import EnvoyNotFoundError
 
 ASK_S = 0.1
+START_S = 120.0
+"""From the start to the first answer, at most."""
 ASK_WHILE_UP_S = 2.0
 MOST_UNANSWERED = 3
 """Asks in a row that a process which hangs leaves unanswered before it is killed."""
@@ -51,8 +54,8 @@ class Keeper:
             last_lines: tuple[str, ...] = ()
             try:
                 self._child = await Child.start(self._prepare(), self._forward)
-            except OSError as error:
-                how = f"could not be started: {error.strerror}"
+            except (OSError, EnvoyNotFoundError) as error:
+                how = f"could not be started: {error}"
             else:
                 ready_since, how = await self._until_it_ends(self._child)
                 last_lines = self._child.last_lines()
@@ -89,14 +92,15 @@ class Keeper:
         asking = asyncio.create_task(self._until_it_answers())
         ending = asyncio.ensure_future(child.ended())
         try:
-            await asyncio.wait((asking, ending), return_when=asyncio.FIRST_COMPLETED)
-            if not ending.done():
+            await asyncio.wait((asking, ending), return_when=asyncio.FIRST_COMPLETED, timeout=START_S)
+            if asking.done() and not ending.done():
+                asking.result()
                 ready_since = time.monotonic()
                 self.up.set()
                 asking = asyncio.create_task(self._until_it_is_silent())
                 await asyncio.wait((asking, ending), return_when=asyncio.FIRST_COMPLETED)
             if not ending.done() and not self._stopping:
-                self._view.warn(f"The gateway's {self._name} does not answer any more, so it is killed.")
+                self._view.warn(f"The gateway's {self._name} does not answer, so it is killed.")
                 child.kill()
             return ready_since, await ending
         finally:

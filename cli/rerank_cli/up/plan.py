@@ -9,7 +9,7 @@ LEAVE_S = 0.5
 """From leaving the state file to SIGTERM: the gateway has long stopped choosing the server by then."""
 DRAIN_S = 305.0
 """From SIGTERM to SIGKILL: a little more than the gateway waits for any answer."""
-SILENCE_S = 60.0
+SILENCE_S = 30.0
 """A server that answered before and has not for this long hangs."""
 
 

@@ -65,12 +65,14 @@ class Server:
     async def follow(self, client: httpx.AsyncClient) -> None:
         """Ask for its status again and again, often until it is ready; runs until it is cancelled."""
         while True:
+            asked = time.monotonic()
             status = await self._ask(client)
+            waited = min(time.monotonic() - asked, ANSWER_S)
             pause = ASK_WHILE_READY_S if self._phase is Phase.READY else ASK_WHILE_STARTING_S
             if status is not None:
                 self._take(status)
             else:
-                self._silence += ANSWER_S + pause
+                self._silence += waited
                 self._changed()
             await asyncio.sleep(pause)
 

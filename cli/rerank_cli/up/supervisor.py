@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -26,6 +26,9 @@ from rerank_gateway.models import ServedModel
 WRITE_AGAIN_S = 1.0
 END_S = 10.0
 """For a process that was asked to end and has nothing left to do."""
+
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -102,13 +105,14 @@ class Supervisor:
 
     async def drain(self) -> bool:
         """Stop in the order that lets what is under way be answered; say whether there was time for it."""
+        self._fleet.stopping()
         self._agent.stopping()
         self._envoy.stopping()
         await self._unless_hurried(gateway.drain(self._settings.run_dir, DRAIN_S))
-        await self._unless_hurried(self._fleet.drain())
+        finished = await self._unless_hurried(self._fleet.drain())
         await self._unless_hurried(self._envoy.end(END_S))
         await self._unless_hurried(self._agent.end(END_S))
-        return not self._hurry.is_set()
+        return bool(finished) and not self._hurry.is_set()
 
     async def kill(self) -> None:
         """End every process that is left, now."""
@@ -201,10 +205,14 @@ class Supervisor:
         task.add_done_callback(lambda _: self._changed.set())
         self._tasks.append(task)
 
-    async def _unless_hurried(self, work: Awaitable[None]) -> None:
+    async def _unless_hurried(self, work: Awaitable[Result]) -> Result | None:
+        """Return what `work` does, or None as soon as the user does not want to wait for it any more."""
         doing = asyncio.ensure_future(work)
         hurrying = asyncio.create_task(self._hurry.wait())
         await asyncio.wait((doing, hurrying), return_when=asyncio.FIRST_COMPLETED)
         for task in (doing, hurrying):
             task.cancel()
-        await asyncio.gather(doing, hurrying, return_exceptions=True)
+        await asyncio.gather(hurrying, return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            return await doing
+        return None

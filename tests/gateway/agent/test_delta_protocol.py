@@ -211,6 +211,16 @@ def refusing(stream: DeltaStream, bad: set[str]) -> tuple[dict[str, str], list[R
     return has, refusals, rounds
 
 
+def test_a_resource_that_goes_while_its_response_is_refused_is_removed_all_the_same():
+    stream = opened(world("x1", endpoints=""))
+    stream.publish(world("x2 y1", endpoints=""))
+    response = stream.response()
+    assert said(response) == "CDS x2 y1"
+    stream.request(Request(CDS, nonce=response.nonce, error="y is bad"))
+    stream.publish(world("y1", endpoints=""))
+    assert "CDS -x" in " ".join(acknowledged(stream)).replace("CDS y1 -x", "CDS -x")
+
+
 def test_a_refused_resource_is_singled_out_and_all_others_arrive():
     names = "abcdefghijklmnopqrstuvwxyz"
     stream = DeltaStream(world(" ".join(f"{name}1" for name in names)))

@@ -90,6 +90,14 @@ def test_without_a_model_the_first_name_answers(minilm: Any) -> None:
     assert answer["model"] == "all-minilm-l6-v2"
 
 
+def test_the_name_that_the_gateway_routed_by_counts_before_the_bodys(minilm: Any) -> None:
+    name = "sentence-transformers/all-MiniLM-L6-v2"
+    body = json.dumps({"model": "all-minilm-l6-v2", "query": QUERY, "documents": ["x"]}).encode()
+    _, answer = minilm.request("POST", "/v1/rerank", body, **{"x-rerank-model": name})
+    assert answer["model"] == name
+    assert minilm.request("POST", "/v1/rerank", body, **{"x-rerank-model": "other"})[0] == 404
+
+
 def test_unknown_fields_are_ignored(minilm: Any) -> None:
     status, _ = minilm.rerank(query=QUERY, documents=["x"], user="someone", extra={"a": [1]})
     assert status == 200
