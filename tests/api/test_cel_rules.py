@@ -34,7 +34,7 @@ BROKEN_MODELS = [
     pytest.param(
         ["source: {huggingFace: {repo: a/b, revision: -x}}"],
         "spec.source.huggingFace.revision",
-        "'-x' is not a revision: write a commit, a tag or a branch, e.g. 953dc6f or main",
+        "'-x' is not a revision: write a full commit, a tag or a branch, e.g. main",
         id="revision like an option",
     ),
     pytest.param(

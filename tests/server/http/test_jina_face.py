@@ -205,7 +205,7 @@ GOOD = {"query": QUERY, "documents": ["x"]}
             422,
             "invalid_value",
             "return_embeddings",
-            "False",
+            "scores only",
             id="embeddings",
         ),
         pytest.param({**GOOD, "model": 5}, 422, "invalid_value", "model", "a string", id="model a number"),
