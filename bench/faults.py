@@ -36,11 +36,21 @@ VICTIMS = {
 
 @dataclass
 class Tally:
-    """What the clients of one model saw."""
+    """What the clients of one model saw, all of them at the same time."""
 
     answered: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     failures: list[float] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, failure: str | None) -> None:
+        """Count one request; `failure` is None where it was answered."""
+        with self.lock:
+            if failure is None:
+                self.answered += 1
+            else:
+                self.failed[failure] += 1
+                self.failures.append(time.monotonic())
 
     @property
     def seconds(self) -> float:
@@ -120,11 +130,10 @@ def _client(port: int, model: str, tally: Tally, stop: threading.Event, number: 
             connection.close()
         else:
             if response.status == 200:
-                tally.answered += 1
+                tally.note(None)
                 continue
             failure = f"{response.status} {json.loads(content)['error']['code']}"
-        tally.failed[failure] += 1
-        tally.failures.append(time.monotonic())
+        tally.note(failure)
         time.sleep(0.05)
     connection.close()
 

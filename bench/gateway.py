@@ -58,13 +58,13 @@ def added_time(build: Path, vocabulary: list[str]) -> list[Figure]:
         gateway(build, _models({"all-minilm-l6-v2": real, "instant": instant})) as through,
     ):
         for label, size in SIZES.items():
-            for name, port, bar in (("all-minilm-l6-v2", real, None), ("instant", instant, None)):
+            for name, port in (("all-minilm-l6-v2", real), ("instant", instant)):
                 body = workload.body_of_size(name, vocabulary, size)
                 added = _added_median(Client(Target(port)), Client(Target(through.port)), body)
                 peer = PEER if name != "instant" else "a server that answers at once"
                 figures.append(
                     Figure(
-                        f"added p50 at concurrency 1, {label}", added * 1e3, "ms", bar, "lower", peer, used
+                        f"added p50 at concurrency 1, {label}", added * 1e3, "ms", None, "lower", peer, used
                     )
                 )
     return figures

@@ -32,7 +32,7 @@ def running(
         )
     try:
         if port is not None:
-            _wait(process, port, ready, log)
+            _wait(process, command, port, ready, log)
         yield process
     finally:
         process.terminate()
@@ -43,7 +43,7 @@ def running(
             process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, path: str, log: Path) -> None:
+def _wait(process: subprocess.Popen[bytes], command: list[str], port: int, path: str, log: Path) -> None:
     give_up = time.monotonic() + START_S
     while time.monotonic() < give_up:
         if process.poll() is not None:
@@ -54,7 +54,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, path: str, log: Path) -> 
             if connection.getresponse().status == 200:
                 return
         time.sleep(0.1)
-    sys.exit(f"{' '.join(map(str, process.args))} did not come up; its output:\n{log.read_text()}")  # type: ignore[arg-type]
+    sys.exit(f"{' '.join(command)} did not come up; its output:\n{log.read_text()}")
 
 
 def peer_python(name: str, build: Path) -> Path:

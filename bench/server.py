@@ -80,9 +80,8 @@ def make_cross_encoder(directory: Path, tokenizer_from: Path) -> Path:
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
     torch.manual_seed(1)
-    config = BertConfig(
-        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, num_labels=1
-    )
+    config = BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
+    config.num_labels = 1
     BertForSequenceClassification(config).save_pretrained(directory)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_from, model_max_length=512)
     tokenizer.save_pretrained(directory)

@@ -9,10 +9,9 @@ import httpx
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from rerank_api.faces import MODELS_PATH, RERANK_PATH
 from rerank_cli.errors import AnswerError
 
-RERANK_PATH = "/v1/rerank"
-MODELS_PATH = "/v1/models"
 ANSWER_S = 300.0
 CONNECT_S = 5.0
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rerank_api.faces import MAX_BODY_BYTES
 from rerank_gateway.listener import HTTP_STATS, Timeouts, listener
+from rerank_gateway.sockets import LONGEST_PATH
 
 ADS_CLUSTER = "ads"
 AGENT_CLUSTER = "agent"
-
-_MAX_SOCKET_PATH = 107
-"""Bytes in `sockaddr_un.sun_path` before its closing NUL, on Linux."""
 
 _KEPT_STATS = (
     {"prefix": f"http.{HTTP_STATS}."},
@@ -44,8 +43,7 @@ class BootstrapSettings:
     listen_address: str
     listen_port: int
     socket_dir: Path
-    max_body_bytes: int = 10 * 1024 * 1024
-    """The largest request body; a larger one is answered with 413."""
+    max_body_bytes: int = MAX_BODY_BYTES
     request_timeout_s: float = 300.0
     """Seconds that a model may take to answer, from the end of the request to the end of the response."""
     receive_timeout_s: float = 60.0
@@ -59,10 +57,10 @@ class BootstrapSettings:
 
     def __post_init__(self) -> None:
         longest = max((self.ads_socket, self.http_socket, self.admin_socket), key=_bytes)
-        if _bytes(longest) > _MAX_SOCKET_PATH:
+        if _bytes(longest) > LONGEST_PATH:
             raise ValueError(
                 f"{longest} has {_bytes(longest)} bytes, and a unix socket's path may have "
-                f"{_MAX_SOCKET_PATH}: choose a directory with a shorter path."
+                f"{LONGEST_PATH}: choose a directory with a shorter path."
             )
 
     @property

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rerank_api.errors import KINDS, ErrorCode, error_body
-from rerank_api.faces import FACE_PATHS, MODEL_HEADER
+from rerank_api.faces import FACE_PATHS, MODEL_HEADER, MODELS_PATH
 from rerank_gateway.local_replies import local_reply_config
-from rerank_gateway.paths import HEALTH_PATH, MODELS_PATH, PROXY_PREFIX
+from rerank_gateway.paths import HEALTH_PATH, PROXY_PREFIX
 from rerank_gateway.route_filter import lua_code
 
 HTTP_STATS = "gateway"

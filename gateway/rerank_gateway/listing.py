@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from rerank_api.errors import ApiError, ErrorCode, error_body
+from rerank_api.faces import MODELS_PATH
 from rerank_gateway.models import ServedModel
 from rerank_gateway.publication import Publication
 from rerank_gateway.snapshot import Snapshot
@@ -56,7 +57,7 @@ def app(publication: Publication) -> Starlette:
         return _json(describe(model))
 
     return Starlette(
-        routes=[Route("/v1/models", every), Route("/v1/models/{name:path}", one)],
+        routes=[Route(MODELS_PATH, every), Route(f"{MODELS_PATH}/{{name:path}}", one)],
         exception_handlers={ApiError: _api_error, HTTPException: _http_error},
     )
 

@@ -7,8 +7,8 @@ texts, which name upstream addresses, never reach a caller.
 from typing import Any
 
 from rerank_api.errors import KINDS, ErrorCode, error_body
-from rerank_api.faces import FACE_PATHS
-from rerank_gateway.paths import MODELS_PATH, PROXY_PREFIX
+from rerank_api.faces import FACE_PATHS, MODELS_PATH
+from rerank_gateway.paths import PROXY_PREFIX
 from rerank_gateway.route_filter import too_large
 
 RETRY_AFTER_S = 2

@@ -1,8 +1,5 @@
 """The public paths besides those of the faces. What is not named here or there never leaves Envoy."""
 
-MODELS_PATH = "/v1/models"
-"""The list of models, by GET; below it one path a model. The gateway's agent answers."""
-
 HEALTH_PATH = "/healthz"
 """Answered by Envoy itself with 200 while it takes requests."""
 

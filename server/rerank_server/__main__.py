@@ -12,13 +12,14 @@ from types import FrameType
 
 import uvicorn
 
+from rerank_api.faces import MAX_BODY_BYTES
 from rerank_api.manifests import read_file
 from rerank_api.problems import ManifestError
 from rerank_api.rerank_model import RerankModel
 from rerank_server.app import create_app
 from rerank_server.lifecycle import Lifecycle
 from rerank_server.metrics import Metrics
-from rerank_server.settings import MAX_BODY_BYTES, Settings
+from rerank_server.settings import Settings
 
 KEEP_ALIVE_S = 75
 DRAIN_S = 300

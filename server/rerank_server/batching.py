@@ -201,21 +201,29 @@ class Batcher:
         seconds = time.monotonic() - began
         lengths = [len(row.ids) for row in rows]
         self._speed.add(sum(lengths), seconds)
-        if self._observe is not None:
-            self._observe(
-                BatchReport(
-                    rows=len(rows),
-                    tokens=sum(lengths),
-                    padded_tokens=self._engine.positions(lengths),
-                    seconds=seconds,
-                    queue_seconds=tuple(began - part.job.submitted for part in parts if part.start == 0),
-                )
+        self._report(
+            BatchReport(
+                rows=len(rows),
+                tokens=sum(lengths),
+                padded_tokens=self._engine.positions(lengths),
+                seconds=seconds,
+                queue_seconds=tuple(began - part.job.submitted for part in parts if part.start == 0),
             )
+        )
         first = 0
         for part in parts:
             count = part.end - part.start
             part.job.deliver(part, vectors[first : first + count])
             first += count
+
+    def _report(self, report: BatchReport) -> None:
+        """Have a batch measured; whatever goes wrong with that concerns no request."""
+        if self._observe is None:
+            return
+        try:
+            self._observe(report)
+        except Exception:
+            log.exception("a batch could not be measured")
 
 
 class _Speed:

@@ -1,9 +1,8 @@
 """What every face translates into and from: a request to rank, and a ranking."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-Truncate = Literal["document", "error"]
+from rerank_server.families.interface import Truncate
 
 
 @dataclass(frozen=True)

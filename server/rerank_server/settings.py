@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-MAX_BODY_BYTES = 10 * 1024 * 1024
+from rerank_api.faces import MAX_BODY_BYTES
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from rich.text import Text
 
+from rerank_api.faces import RERANK_PATH
 from rerank_api.status import ModelState
 from rerank_cli import client
 from rerank_cli.errors import AnswerError, StartError
@@ -47,7 +48,7 @@ class Attempt:
             view.warn(f"{self.file}: {error}")
             return
         view.print(ranking_table(answer))
-        file, target = shlex.quote(f"@{self.file}"), shlex.quote(url + client.RERANK_PATH)
+        file, target = shlex.quote(f"@{self.file}"), shlex.quote(url + RERANK_PATH)
         view.print(Text(f"Again: curl -sS {target} -H 'Content-Type: application/json' -d {file}"))
 
     async def _answer(self, url: str) -> client.Answer:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 
+from rerank_api.faces import MODELS_PATH
 from rerank_cli.errors import StartError
 from rerank_cli.up.listen import Listen
 from rerank_cli.up.processes import Command
@@ -33,7 +34,7 @@ class Answers:
     path: str
 
 
-AGENT_ANSWERS = Answers("http.sock", "/v1/models")
+AGENT_ANSWERS = Answers("http.sock", MODELS_PATH)
 ENVOY_ANSWERS = Answers("admin.sock", "/ready")
 
 

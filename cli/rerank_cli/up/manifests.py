@@ -38,7 +38,7 @@ def read(paths: tuple[Path, ...], before: Read | None = None) -> Read:
     documents: dict[Path, tuple[Document, ...]] = {}
     problems: list[Problem] = []
     for file in _files(paths):
-        if not file.exists() and file in before.documents:
+        if not _exists(file) and file in before.documents:
             continue  # it was removed, and so are its models
         try:
             found = read_file(file)
@@ -57,7 +57,7 @@ def read(paths: tuple[Path, ...], before: Read | None = None) -> Read:
 
 async def read_again(paths: tuple[Path, ...], before: Read) -> Read:
     """Read after a change. A file that is gone is looked for once more, because it may be being replaced."""
-    if any(not file.exists() for file in before.documents):
+    if any(not _exists(file) for file in before.documents):
         await asyncio.sleep(REPLACING_S)
     return await asyncio.to_thread(read, paths, before)
 
@@ -125,10 +125,23 @@ def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
     """Yield each file once: those named, and those of directories by name."""
     seen: set[Path] = set()
     for path in paths:
-        found = [path]
-        if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file())
+        try:
+            found = _inside(path) if path.is_dir() else [path]
+        except OSError:
+            found = [path]  # reading it says what is wrong with it
         for file in found:
             if file.absolute() not in seen:
                 seen.add(file.absolute())
                 yield file
+
+
+def _inside(directory: Path) -> list[Path]:
+    return sorted(file for file in directory.iterdir() if file.suffix in SUFFIXES and file.is_file())
+
+
+def _exists(file: Path) -> bool:
+    """Say whether something is there; what may not be looked at is."""
+    try:
+        return file.exists()
+    except OSError:
+        return True

@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rerank_cli.errors import StartError
+from rerank_gateway.sockets import LONGEST_PATH
 
 LOCK = "lock"
 PREFIX = "rerank-up-"
-LONGEST_SOCKET_PATH = 107
-"""Bytes that the kernel takes as a unix socket's path (unix(7))."""
 LONGEST_SOCKET_NAME = "admin.sock"
 
 
@@ -29,7 +28,7 @@ def run_directory(chosen: Path | None) -> Iterator[Path]:
     """
     root = _temporary_root() if chosen is None else chosen.absolute()
     if not _fits(root / f"{PREFIX}12345678"):
-        most = LONGEST_SOCKET_PATH - len(f"/{PREFIX}12345678/{LONGEST_SOCKET_NAME}")
+        most = LONGEST_PATH - len(f"/{PREFIX}12345678/{LONGEST_SOCKET_NAME}")
         raise StartError(f"--run-dir {root} is too long for the sockets in it: at most {most} bytes.")
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -65,7 +64,7 @@ def _temporary_root() -> Path:
 
 
 def _fits(directory: Path) -> bool:
-    return len(os.fsencode(directory / LONGEST_SOCKET_NAME)) <= LONGEST_SOCKET_PATH
+    return len(os.fsencode(directory / LONGEST_SOCKET_NAME)) <= LONGEST_PATH
 
 
 def _locked(directory: Path) -> int | None:

@@ -76,7 +76,7 @@ class PlainView:
     def show(self, models: tuple[Standing, ...]) -> None:
         """Tell each model that has changed."""
         for model in models:
-            news = (model.state, model.ready, re.sub(r"[\d.]+", "#", model.message), _step(model.progress))
+            news = (model.state, model.ready, _gist(model), _step(model.progress))
             if self._told.get(model.model) != news:
                 self._told[model.model] = news
                 self._write(_sentence(model))
@@ -134,6 +134,12 @@ def _sentence(model: Standing) -> Text:
 def _message(model: Standing) -> str:
     """Return the message without the state that stands before it anyway."""
     return model.message.removeprefix(f"{model.state.value}: ")
+
+
+def _gist(model: Standing) -> str:
+    """Return what tells one message from the next; a count of bytes that grows is no news."""
+    downloading = model.state is ModelState.DOWNLOADING
+    return re.sub(r"[\d.]+", "#", model.message) if downloading else model.message
 
 
 def _step(progress: float | None) -> int | None:

@@ -15,7 +15,7 @@ _SHARD = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
 _MODULE_DIRECTORY = re.compile(r"\d+_[A-Za-z]\w*")
 """sentence-transformers' numbered module directories: `1_Pooling`, `2_Dense`."""
 
-_TOKENIZER_FILES = frozenset({"tokenizer.json", "vocab.txt", "vocab.json", "bpe.codes", "tokenizer.model"})
+TOKENIZER = "tokenizer.json"
 _PLAIN_FILES = frozenset({"vocab.txt", "vocab.bpe", "merges.txt", "bpe.codes", "chat_template.jinja"})
 _TOKENIZER_SUFFIXES = (".model", ".tiktoken")
 _FOREIGN_JSON = re.compile(
@@ -52,15 +52,15 @@ def lack(names: Iterable[str]) -> str | None:
             "tokenizer files and *.safetensors at its root"
         )
     if not has_tokenizer(files):
-        return "holds no tokenizer (tokenizer.json, vocab.txt or *.model): add the model's tokenizer files"
+        return f"holds no {TOKENIZER}: save the model's fast tokenizer beside it, with its save_pretrained()"
     if WEIGHTS in files:
         return None
     return _weights_lack(files)
 
 
 def has_tokenizer(files: Iterable[str]) -> bool:
-    """Say whether some file of one directory holds a tokenizer's vocabulary."""
-    return any(file in _TOKENIZER_FILES or file.endswith(_TOKENIZER_SUFFIXES) for file in files)
+    """Say whether a tokenizer that can be served from is among the files of one directory."""
+    return TOKENIZER in files
 
 
 def _weights_lack(files: set[str]) -> str | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -204,26 +204,12 @@ def test_close_finishes_what_is_queued_and_takes_no_more(gated: GatedEngine) -> 
     assert asyncio.run(main()).shape == (30, 1)
 
 
-def raise_always(_: BatchReport) -> None:
-    raise ZeroDivisionError("a broken gauge")
+def test_a_caller_is_told_even_when_the_models_thread_ends(loaded_bert: LoadedModel) -> None:
+    def exit_thread(_: BatchReport) -> None:
+        raise SystemExit
 
-
-def exit_thread(_: BatchReport) -> None:
-    raise SystemExit
-
-
-@pytest.mark.parametrize(
-    ("observe", "words"),
-    [
-        pytest.param(raise_always, "a broken gauge", id="an error of the observer fails the request"),
-        pytest.param(exit_thread, "The model's thread ended", id="even the end of the thread is told"),
-    ],
-)
-def test_no_caller_waits_for_ever(
-    observe: Callable[[BatchReport], None], words: str, loaded_bert: LoadedModel
-) -> None:
-    batcher = Batcher(loaded_bert.engine, batch_tokens=32, observe=observe)
-    with pytest.raises(ComputeError, match=words):
+    batcher = Batcher(loaded_bert.engine, batch_tokens=32, observe=exit_thread)
+    with pytest.raises(ComputeError, match="The model's thread ended"):
         asyncio.run(asyncio.wait_for(batcher.run(rows(1, 2)), timeout=60))
     batcher.close()
 
@@ -231,3 +217,18 @@ def test_no_caller_waits_for_ever(
 def test_a_budget_of_nothing_is_refused(loaded_bert: LoadedModel) -> None:
     with pytest.raises(ValueError, match="batch_tokens is 0"):
         Batcher(loaded_bert.engine, batch_tokens=0)
+
+
+def test_a_measurement_that_fails_costs_no_request_and_no_second_run(
+    gated: GatedEngine, loaded_bert: LoadedModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: BatchReport) -> None:
+        raise ValueError("no such bucket")
+
+    batcher = Batcher(gated, batch_tokens=256, observe=broken)
+    gated.open()
+    vectors = asyncio.run(batcher.run(rows(1)))
+    batcher.close()
+    np.testing.assert_allclose(vectors, expected(loaded_bert, rows(1)), atol=1e-5)
+    assert gated.batches == [3]
+    assert "could not be measured" in caplog.text
