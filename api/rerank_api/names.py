@@ -1,4 +1,4 @@
-"""The grammar of names: the public ones that clients send, and a RerankModel's own.
+"""The grammar of names: the public ones that clients send, and a RerankModel's own; and who keeps a contested one.
 
 Both patterns mean the same to Python, to RE2 (CEL, Go) and to Rust's regex: no look-around, no backslashes.
 """
@@ -30,3 +30,12 @@ def is_model_name(name: str) -> bool:
 def is_resource_name(name: str) -> bool:
     """Say whether a RerankModel may have this `metadata.name`."""
     return len(name) <= RESOURCE_NAME_MAX_LENGTH and _RESOURCE_NAME.fullmatch(name) is not None
+
+
+def seniority(created: str, namespace: str, name: str) -> tuple[str, str, str]:
+    """Return the key that sorts RerankModels by who keeps a public name, or a host, that several claim.
+
+    The oldest does, then the first by namespace, then by name. `created` is `metadata.creationTimestamp` as
+    Kubernetes writes it, `2026-01-31T23:59:59Z`: always UTC, always to the second, so that it sorts as text.
+    """
+    return (created, namespace, name)

@@ -5,7 +5,13 @@ from cel_expr_python import cel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerank_api.names import MODEL_NAME_PATTERN, RESOURCE_NAME_PATTERN, is_model_name, is_resource_name
+from rerank_api.names import (
+    MODEL_NAME_PATTERN,
+    RESOURCE_NAME_PATTERN,
+    is_model_name,
+    is_resource_name,
+    seniority,
+)
 
 
 @pytest.mark.parametrize(
@@ -80,3 +86,16 @@ def test_cel_and_python_agree_on_every_model_name(name: str) -> None:
 @given(st.from_regex(re.compile(RESOURCE_NAME_PATTERN, re.ASCII)) | st.text("aA0.-\n", max_size=12))
 def test_cel_and_python_agree_on_every_resource_name(name: str) -> None:
     assert _RESOURCE_NAME.eval(data={"self": name}).value() is is_resource_name(name)
+
+
+def test_the_oldest_keeps_a_contested_name_then_the_first_by_namespace_then_by_name():
+    claims = [
+        ("2026-01-01T00:00:01Z", "a", "a"),
+        ("2026-01-01T00:00:00Z", "a-b", "a"),
+        ("2026-01-01T00:00:00Z", "a", "z"),
+        ("2025-12-31T23:59:59Z", "z", "z"),
+        ("2026-01-01T00:00:00Z", "a", "b"),
+    ]
+    assert sorted(claims, key=lambda claim: seniority(*claim)) == [
+        claims[3], claims[4], claims[2], claims[1], claims[0],
+    ]  # fmt: skip
