@@ -1,4 +1,4 @@
-"""The grammar of names: the public ones that clients send, and a RerankModel's own; and who keeps a contested one.
+"""The grammar of names, the public ones that clients send and a RerankModel's own; who keeps a contested one.
 
 Both patterns mean the same to Python, to RE2 (CEL, Go) and to Rust's regex: no look-around, no backslashes.
 """
