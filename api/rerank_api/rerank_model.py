@@ -129,7 +129,10 @@ class Ingress(ApiModel):
                 "is not a host name: write lower-case labels joined by dots, e.g. bge.example.com",
             )
         ),
-    ] = Field(max_length=253, description="Host name that reaches this model alone, e.g. bge.example.com.")
+    ] = Field(
+        max_length=253,
+        description="Host name whose requests reach this model where they name none, e.g. bge.example.com.",
+    )
 
 
 class RerankModelSpec(ApiModel):
