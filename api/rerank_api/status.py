@@ -3,7 +3,9 @@
 A server reports `ServerStatus` on `/status`; operator, local runner and gateway show `ModelState`.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -32,6 +34,28 @@ class ModelState(StrEnum):
     IDLE = "Idle"
     DEGRADED = "Degraded"
     FAILED = "Failed"
+
+
+MODEL_STATE_OF: Final[Mapping[ServerState, ModelState]] = {
+    ServerState.DOWNLOADING: ModelState.DOWNLOADING,
+    ServerState.LOADING: ModelState.LOADING,
+    ServerState.VERIFYING: ModelState.VERIFYING,
+    ServerState.WARMING: ModelState.VERIFYING,
+    ServerState.READY: ModelState.READY,
+    ServerState.DRAINING: ModelState.PENDING,
+    ServerState.FAILED: ModelState.FAILED,
+}
+"""How a model stands whose only replica is in a state."""
+
+SLOWEST_FIRST: Final = (
+    ModelState.FAILED,
+    ModelState.PENDING,
+    ModelState.DOWNLOADING,
+    ModelState.LOADING,
+    ModelState.VERIFYING,
+    ModelState.READY,
+)
+"""From the replica that holds its model up most to the one that does not."""
 
 
 class ConditionType(StrEnum):
@@ -67,6 +91,10 @@ class ServerStatus(CamelModel):
     """Share of the current state's work that is done, 0 to 1; None where it cannot be known."""
     message: str
     """One sentence for a person: what is going on, or what is wrong and what to do."""
+    failure: str | None = None
+    """What went wrong last, without when it is tried again; None once that step has gone well."""
+    failed_in: ServerState | None = None
+    """The state in which that happened."""
     names: tuple[str, ...] = ()
     family: str | None = None
     engine: str | None = None

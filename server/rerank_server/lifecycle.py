@@ -37,6 +37,16 @@ def pause_after(failures: int) -> float:
     return min(FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16), LONGEST_PAUSE_S)
 
 
+def is_overcome(failed_in: ServerState | None, state: ServerState) -> bool:
+    """Say whether a server in `state` has gone past the state in which it failed before."""
+    order = list(ServerState)
+    return (
+        failed_in is not None
+        and state is not ServerState.FAILED
+        and order.index(state) > order.index(failed_in)
+    )
+
+
 @dataclass
 class Lifecycle:
     """The one place that knows how far this server is. `status` is read by the HTTP side at any time."""
@@ -134,7 +144,12 @@ class Lifecycle:
         )
 
     async def _fail(self, reason: str, pause: float) -> None:
-        self._to(ServerState.FAILED, f"{reason} Trying again in {pause:.0f} s.")
+        self._to(
+            ServerState.FAILED,
+            f"{reason} Trying again in {pause:.0f} s.",
+            failure=reason,
+            failed_in=self.state,
+        )
         await asyncio.sleep(pause)
 
     def drain(self) -> None:
@@ -155,6 +170,8 @@ class Lifecycle:
     def _to(self, state: ServerState, message: str, **facts: object) -> None:
         if self.state is ServerState.DRAINING:
             return
+        if is_overcome(self._status.failed_in, state):
+            facts |= {"failure": None, "failed_in": None}
         self._status = self._status.model_copy(
             update={"state": state, "message": message, "progress": None, **facts}
         )

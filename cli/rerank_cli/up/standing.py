@@ -2,30 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-from rerank_api.status import ModelState, ServerState
+from rerank_api.status import MODEL_STATE_OF, SLOWEST_FIRST, ModelState, ServerState
 from rerank_cli.up.world import Phase, Replica, Version, World, slots
 from rerank_gateway.models import Endpoint, ServedModel
 
 LOOPBACK = "127.0.0.1"
-
-STATES = {
-    ServerState.DOWNLOADING: ModelState.DOWNLOADING,
-    ServerState.LOADING: ModelState.LOADING,
-    ServerState.VERIFYING: ModelState.VERIFYING,
-    ServerState.WARMING: ModelState.VERIFYING,
-    ServerState.READY: ModelState.READY,
-    ServerState.DRAINING: ModelState.PENDING,
-    ServerState.FAILED: ModelState.FAILED,
-}
-ORDER = (
-    ModelState.FAILED,
-    ModelState.PENDING,
-    ModelState.DOWNLOADING,
-    ModelState.LOADING,
-    ModelState.VERIFYING,
-    ModelState.READY,
-)
-"""From the replica that holds its model up most to the one that does not."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +124,7 @@ def _slowest(world: World, version: Version) -> tuple[ModelState, str, float | N
             told.append((ModelState.FAILED, f"Its server {crash.message}; it is started again.", None))
         else:
             told.append((ModelState.PENDING, "Its server is starting.", None))
-    return min(told, key=lambda one: ORDER.index(one[0]))
+    return min(told, key=lambda one: SLOWEST_FIRST.index(one[0]))
 
 
 def _told(replica: Replica) -> tuple[ModelState, str, float | None]:
@@ -152,4 +133,4 @@ def _told(replica: Replica) -> tuple[ModelState, str, float | None]:
         return ModelState.PENDING, "Its server is starting.", None
     if status.state is ServerState.READY and replica.phase is not Phase.READY:
         return ModelState.VERIFYING, status.message, None
-    return STATES[status.state], status.message, status.progress
+    return MODEL_STATE_OF[status.state], status.message, status.progress

@@ -1,0 +1,152 @@
+"""What was seen of one model, as frozen values: parsed once from what the API server and the servers say."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from rerank_api.status import ServerStatus
+from rerank_operator.keys import Manifest
+
+FINGERPRINT = "rerank.dev/fingerprint"
+"""Annotation of pods: a digest of the template that they were made from."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """The server's container: what the kubelet says of it."""
+
+    image: str = ""
+    waiting: str | None = None
+    """Why it does not run, in the kubelet's one word."""
+    waiting_message: str = ""
+    ended: str | None = None
+    """Why it ended, now or the last time, in the kubelet's one word."""
+    ended_message: str = ""
+    """The last lines of its log, where it failed."""
+    exit_code: int | None = None
+    restarts: int = 0
+    memory_limit: str | None = None
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One replica."""
+
+    name: str
+    uid: str
+    current: bool
+    """Whether it was made from the template as it should be now."""
+    phase: str
+    ready: bool = False
+    node: str | None = None
+    address: str | None = None
+    unschedulable: str | None = None
+    """The scheduler's own words for why no node takes it."""
+    evicted: str | None = None
+    container: Container = Container()
+    report: ServerStatus | None = None
+    """What the server itself says, where it was asked."""
+
+    @property
+    def runs(self) -> bool:
+        """Say whether there is a server that can be asked."""
+        return self.phase == "Running" and self.address is not None and self.container.waiting is None
+
+
+@dataclass(frozen=True)
+class DeploymentSeen:
+    """What the Deployment's controllers say of it."""
+
+    replicas: int
+    """Pods that exist."""
+    ready_replicas: int
+    refusal: str | None = None
+    """Why the API server refuses its pods, where it does (a quota, a missing service account)."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that was seen of one model."""
+
+    deployment: DeploymentSeen | None = None
+    pods: tuple[Pod, ...] = ()
+    """Those that are not on their way out, by name."""
+
+    @property
+    def ready(self) -> tuple[Pod, ...]:
+        """Return the replicas that take traffic."""
+        return tuple(pod for pod in self.pods if pod.ready)
+
+    @property
+    def current(self) -> tuple[Pod, ...]:
+        """Return the replicas of the version that is wanted."""
+        return tuple(pod for pod in self.pods if pod.current)
+
+
+def observe(
+    deployment: Manifest | None,
+    pods: Iterable[Manifest],
+    fingerprint: str | None,
+    reports: Mapping[str, ServerStatus],
+) -> Observed:
+    """Parse what was seen. `fingerprint` is that of the wanted template; `reports` are by the pods' uid."""
+    return Observed(
+        deployment=None if deployment is None else _deployment(deployment),
+        pods=tuple(
+            _pod(pod, fingerprint, reports) for pod in pods if not pod["metadata"].get("deletionTimestamp")
+        ),
+    )
+
+
+def _deployment(manifest: Manifest) -> DeploymentSeen:
+    status = manifest.get("status", {})
+    failure = _condition(status, "ReplicaFailure")
+    return DeploymentSeen(
+        replicas=status.get("replicas", 0),
+        ready_replicas=status.get("readyReplicas", 0),
+        refusal=failure.get("message", "") if failure.get("status") == "True" else None,
+    )
+
+
+def _pod(manifest: Manifest, fingerprint: str | None, reports: Mapping[str, ServerStatus]) -> Pod:
+    metadata, spec, status = manifest["metadata"], manifest["spec"], manifest.get("status", {})
+    scheduled = _condition(status, "PodScheduled")
+    annotations = metadata.get("annotations") or {}
+    failed = status.get("phase") == "Failed"
+    return Pod(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        current=fingerprint is not None and annotations.get(FINGERPRINT) == fingerprint,
+        phase=status.get("phase", "Pending"),
+        ready=_condition(status, "Ready").get("status") == "True",
+        node=spec.get("nodeName"),
+        address=status.get("podIP"),
+        unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else None,
+        evicted=f"{status.get('reason', 'Failed')}: {status.get('message', '')}" if failed else None,
+        container=_container(spec, status),
+        report=reports.get(metadata["uid"]),
+    )
+
+
+def _container(spec: Manifest, status: Manifest) -> Container:
+    wanted = spec["containers"][0]
+    limit = wanted.get("resources", {}).get("limits", {}).get("memory")
+    seen = next((one for one in status.get("containerStatuses") or () if one["name"] == wanted["name"]), None)
+    if seen is None:
+        return Container(image=wanted["image"], memory_limit=limit)
+    state = seen.get("state", {})
+    waiting = state.get("waiting") or {}
+    ended = state.get("terminated") or seen.get("lastState", {}).get("terminated") or {}
+    return Container(
+        image=wanted["image"],
+        waiting=waiting.get("reason"),
+        waiting_message=waiting.get("message", ""),
+        ended=ended.get("reason"),
+        ended_message=ended.get("message", ""),
+        exit_code=ended.get("exitCode"),
+        restarts=seen.get("restartCount", 0),
+        memory_limit=limit,
+    )
+
+
+def _condition(status: Manifest, wanted: str) -> Manifest:
+    return next((one for one in status.get("conditions") or () if one["type"] == wanted), {})

@@ -1,0 +1,171 @@
+"""What holds one pod up, in words: read from the scheduler, the kubelet and the server itself. Pure."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from rerank_api.status import MODEL_STATE_OF, ModelState, ServerState, ServerStatus
+from rerank_operator.observed import Container, Pod
+
+
+class Reason(StrEnum):
+    """Why a model stands as it does, in one word for programs: the reasons of conditions and events."""
+
+    READY = "Ready"
+    AVAILABLE = "Available"
+    ACCEPTED = "Accepted"
+    REFUSED = "Refused"
+    NAME_TAKEN = "NameTaken"
+    OBJECT_NAME_IN_USE = "ObjectNameInUse"
+    OBJECT_REFUSED = "ObjectRefused"
+    SCALED_TO_ZERO = "ScaledToZero"
+    ROLLING_OUT = "RollingOut"
+    NOT_CREATED = "NotCreated"
+    WAITING_FOR_PODS = "WaitingForPods"
+    PODS_REFUSED = "PodsRefused"
+    UNSCHEDULABLE = "Unschedulable"
+    STARTING = "Starting"
+    IMAGE_NOT_PULLED = "ImageNotPulled"
+    CONTAINER_NOT_MADE = "ContainerNotMade"
+    EVICTED = "Evicted"
+    OUT_OF_MEMORY = "OutOfMemory"
+    CRASHED = "Crashed"
+    DOWNLOADING = "Downloading"
+    DOWNLOAD_FAILED = "DownloadFailed"
+    LOADING = "Loading"
+    LOAD_FAILED = "LoadFailed"
+    VERIFYING = "Verifying"
+    VERIFIED = "Verified"
+    VERIFICATION_FAILED = "VerificationFailed"
+    NOT_VERIFIED = "NotVerified"
+    DRAINING = "Draining"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one pod, or a whole model, stands."""
+
+    state: ModelState
+    reason: Reason
+    message: str
+    """A sentence for a person: what is going on, or what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why what a model needs could not be built, where that is a matter of people and not of time."""
+
+    reason: Reason
+    message: str
+
+
+_NO_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_NOT_MADE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+
+_OF_SERVER = {
+    ServerState.DOWNLOADING: Reason.DOWNLOADING,
+    ServerState.LOADING: Reason.LOADING,
+    ServerState.VERIFYING: Reason.VERIFYING,
+    ServerState.WARMING: Reason.VERIFYING,
+    ServerState.READY: Reason.READY,
+    ServerState.DRAINING: Reason.DRAINING,
+    ServerState.FAILED: Reason.CRASHED,
+}
+_OF_FAILURE = {
+    ServerState.DOWNLOADING: Reason.DOWNLOAD_FAILED,
+    ServerState.LOADING: Reason.LOAD_FAILED,
+    ServerState.VERIFYING: Reason.VERIFICATION_FAILED,
+    ServerState.WARMING: Reason.LOAD_FAILED,
+}
+
+
+def standing(pod: Pod) -> Standing:
+    """Say how a pod stands. One that failed stays so until it is past what it failed at: a status that
+    flipped with every new try would tell less, and would be written all the time."""
+    held_up = _before_the_container(pod) or _before_the_process(pod)
+    if held_up is not None:
+        return held_up
+    if pod.report is not None:
+        return _told(pod.report)
+    return Standing(ModelState.PENDING, Reason.STARTING, "The server's process is starting.")
+
+
+def _before_the_container(pod: Pod) -> Standing | None:
+    """Say what keeps the pod from a node, or from its container."""
+    container = pod.container
+    if pod.evicted is not None:
+        return _failed(Reason.EVICTED, f"A pod was stopped: {_sentence(pod.evicted)}")
+    if pod.unschedulable is not None:
+        message = f"No node takes the pod: {_sentence(pod.unschedulable)}"
+        return Standing(ModelState.PENDING, Reason.UNSCHEDULABLE, message)
+    if container.waiting in _NO_IMAGE:
+        return _failed(
+            Reason.IMAGE_NOT_PULLED,
+            f"The image {container.image} cannot be pulled: {_sentence(_pull_error(container))} Check its "
+            "name, and the pull secrets.",
+        )
+    if container.waiting in _NOT_MADE:
+        return _failed(
+            Reason.CONTAINER_NOT_MADE,
+            f"The server's container cannot be made: {_sentence(container.waiting_message)} It is tried "
+            "again by itself once that is mended.",
+        )
+    return None
+
+
+def _before_the_process(pod: Pod) -> Standing | None:
+    """Say what keeps the server from running in its container."""
+    if pod.container.ended is not None and not pod.ready:
+        return _ended(pod.container)
+    if pod.runs:
+        return None
+    if pod.node is None:
+        return Standing(ModelState.PENDING, Reason.STARTING, "The pod waits for a node.")
+    message = f"The node {pod.node} prepares the pod: image and volumes."
+    return Standing(ModelState.PENDING, Reason.STARTING, message)
+
+
+def _ended(container: Container) -> Standing:
+    if container.ended == "OOMKilled":
+        limit = f" (limit {container.memory_limit})" if container.memory_limit else ""
+        return _failed(
+            Reason.OUT_OF_MEMORY,
+            f"The server took more memory than it may{limit} and was killed: raise resources.limits.memory. "
+            "It is started again.",
+        )
+    last = [line for line in container.ended_message.splitlines() if line.strip()]
+    words = f": {_sentence(last[-1])}" if last else "."
+    return _failed(
+        Reason.CRASHED, f"The server ended with exit code {container.exit_code}{words} It is started again."
+    )
+
+
+def _told(report: ServerStatus) -> Standing:
+    """Repeat what the server says of itself."""
+    downloads = report.state is ServerState.DOWNLOADING and report.progress
+    if report.failure is not None and not downloads:
+        return _failed(_OF_FAILURE.get(report.failed_in or report.state, Reason.CRASHED), report.failure)
+    return Standing(MODEL_STATE_OF[report.state], _OF_SERVER[report.state], _with_progress(report))
+
+
+def _with_progress(report: ServerStatus) -> str:
+    """Return the server's words; a download in whole percents, so that each is written at most once."""
+    if report.state is ServerState.DOWNLOADING and report.progress is not None:
+        return f"{report.progress:.0%} downloaded."
+    return _sentence(report.message)
+
+
+def _pull_error(container: Container) -> str:
+    """Return why the last pull failed: `ErrImagePull` says it, and `ImagePullBackOff` repeats it behind that
+    word, so that both read the same."""
+    _, found, detail = container.waiting_message.partition("ErrImagePull: ")
+    return detail if found else container.waiting_message
+
+
+def _failed(reason: Reason, message: str) -> Standing:
+    return Standing(ModelState.FAILED, reason, message)
+
+
+def _sentence(text: str) -> str:
+    """Return text of others as a sentence of ours: one line that ends with a full stop."""
+    line = " ".join(text.split())
+    return line if line.endswith((".", "!", "?")) else f"{line}."

@@ -1,0 +1,206 @@
+"""One model, from what is known to what shall be: gather, decide, act."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from rerank_api.rerank_model import RerankModelStatus
+from rerank_api.status import ServerStatus
+from rerank_operator import desired, drift, events
+from rerank_operator.accept import Model, Verdict, accept
+from rerank_operator.errors import ClusterError, ForeignError
+from rerank_operator.keys import DEPLOYMENT, KINDS, MODEL, Key, Kind, Manifest, owner_uid
+from rerank_operator.observed import FINGERPRINT, Observed, Pod, observe
+from rerank_operator.pods import Obstacle, Reason
+from rerank_operator.settings import Settings
+from rerank_operator.status import Seen, runnable, status_for
+from rerank_operator.world import World, public_names
+
+LOOK_WHILE_COMING_S = 1.0
+LOOK_WHILE_FAILING_S = 5.0
+LOOK_WHILE_REFUSED_S = 60.0
+_REFUSALS = frozenset({400, 403, 413, 422})
+"""Statuses with which the API server says that an object cannot be, as opposed to not now."""
+
+log = logging.getLogger(__name__)
+
+
+class Cluster(Protocol):
+    """What is done to the API server."""
+
+    async def get(self, kind: Kind, place: Key) -> Manifest | None: ...
+    async def apply(self, manifest: Manifest) -> Manifest: ...
+    async def apply_status(self, kind: Kind, place: Key, status: Mapping[str, Any]) -> Manifest: ...
+    async def delete(self, kind: Kind, manifest: Manifest) -> None: ...
+    async def tell(self, event: Manifest) -> None: ...
+
+
+class Reports(Protocol):
+    """What servers say of themselves."""
+
+    def known(self, uids: Iterable[str]) -> Mapping[str, ServerStatus]: ...
+    async def refresh(self, pods: Iterable[Pod]) -> None: ...
+
+
+@dataclass
+class Reconciler:
+    """Brings models to what their manifests say, one at a time and each at most once at a time."""
+
+    world: World
+    cluster: Cluster
+    reports: Reports
+    settings: Settings
+    instance: str
+    """Who we are, for events."""
+    now: Callable[[], datetime]
+    _verdicts: dict[Key, tuple[str, int, Verdict]] = field(default_factory=dict)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Do what is due for a model; return the seconds after which to look again even without news."""
+        raw = self.world.model(key)
+        if raw is None:
+            self._verdicts.pop(key, None)
+            return None  # deleted: owner references clear what was built
+        verdict = self._verdict(key, raw)
+        names = public_names(raw)
+        holders = self.world.holders(names)
+        wanted: tuple[dict[str, Any], ...] = ()
+        obstacle = None
+        if isinstance(verdict, Model):
+            wanted = tuple(desired.manifests(verdict, self.settings))
+            if runnable(names, key, holders):
+                obstacle = await self._build(verdict, wanted)
+        observed = await self._observe(key, wanted)
+        before = _status(raw)
+        seen = Seen(
+            key=key,
+            generation=raw["metadata"]["generation"],
+            verdict=verdict,
+            names=names,
+            holders=holders,
+            observed=observed,
+            before=before,
+            obstacle=obstacle,
+        )
+        await self._tell(raw, before, status_for(seen, self.settings, self.now()))
+        return _look_again(observed, obstacle)
+
+    def _verdict(self, key: Key, raw: Manifest) -> Verdict:
+        """Read a manifest once in each of its generations."""
+        version = raw["metadata"]["uid"], raw["metadata"]["generation"]
+        known = self._verdicts.get(key)
+        if known is None or known[:2] != version:
+            known = (*version, accept(raw, self.settings))
+            self._verdicts[key] = known
+        return known[2]
+
+    async def _build(self, model: Model, wanted: tuple[Manifest, ...]) -> Obstacle | None:
+        """Apply what is not as it shall be, and take away what is too much. Return what stands in the way."""
+        try:
+            for manifest in wanted:
+                await self._ensure(model, manifest)
+        except ForeignError as error:
+            return Obstacle(Reason.OBJECT_NAME_IN_USE, str(error))
+        except ClusterError as error:
+            if error.status not in _REFUSALS:
+                raise
+            return Obstacle(Reason.OBJECT_REFUSED, f"The operator {error}.")
+        for kind, manifest in self._superfluous(model, wanted):
+            log.info("%s: deleting %s", model.key, kind.kind)
+            await self.cluster.delete(kind, manifest)
+        return None
+
+    async def _ensure(self, model: Model, manifest: Manifest) -> None:
+        kind, place = KINDS[manifest["kind"]], Key(model.key.namespace, manifest["metadata"]["name"])
+        live = self.world.find(kind, place) or await self.cluster.get(kind, place)
+        if live is not None:
+            if owner_uid(live) != model.uid:
+                if _is_left_over(live):
+                    return  # of a model that had this name; it is being cleared away, and that brings us back
+                raise ForeignError(_foreign(kind, place))
+            if drift.holds(live, manifest):
+                return
+        log.info("%s: applying %s", model.key, kind.kind)
+        self.world.put(await self.cluster.apply(manifest))
+
+    def _superfluous(self, model: Model, wanted: tuple[Manifest, ...]) -> Iterator[tuple[Kind, Manifest]]:
+        kept = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in wanted}
+        for kind, manifest in self.world.owned(model.key):
+            ours = owner_uid(manifest) == model.uid
+            gone = manifest["metadata"].get("deletionTimestamp")
+            if ours and not gone and (kind.kind, manifest["metadata"]["name"]) not in kept:
+                yield kind, manifest
+
+    async def _observe(self, key: Key, wanted: tuple[Manifest, ...]) -> Observed:
+        """Gather what there is of a model, and ask the servers that have something to tell."""
+        await self.reports.refresh(self._seen(key, wanted).pods)
+        return self._seen(key, wanted)
+
+    def _seen(self, key: Key, wanted: tuple[Manifest, ...]) -> Observed:
+        pods = self.world.pods(key)
+        return observe(
+            self.world.find(DEPLOYMENT, key),
+            pods,
+            _fingerprint(wanted),
+            self.reports.known(pod["metadata"]["uid"] for pod in pods),
+        )
+
+    async def _tell(self, raw: Manifest, before: RerankModelStatus, after: RerankModelStatus) -> None:
+        if after == before:
+            return
+        key = Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
+        status = after.model_dump(mode="json", by_alias=True, exclude_none=True)
+        log.info("%s: %s: %s", key, after.state, after.message)
+        self.world.put(await self.cluster.apply_status(MODEL, key, status))
+        happened = events.event(
+            key,
+            raw["metadata"]["uid"],
+            before,
+            after,
+            generation=raw["metadata"]["generation"],
+            instance=self.instance,
+            now=self.now(),
+        )
+        if happened is not None:
+            await self.cluster.tell(happened)
+
+
+def _status(raw: Manifest) -> RerankModelStatus:
+    """Read the status that was written before; one of another version of the operator is written anew."""
+    try:
+        return RerankModelStatus.model_validate(raw.get("status") or {}, by_alias=True, by_name=False)
+    except ValueError:
+        return RerankModelStatus()
+
+
+def _fingerprint(wanted: tuple[Manifest, ...]) -> str | None:
+    for manifest in wanted:
+        if manifest["kind"] == DEPLOYMENT.kind:
+            return str(manifest["spec"]["template"]["metadata"]["annotations"][FINGERPRINT])
+    return None
+
+
+def _is_left_over(live: Manifest) -> bool:
+    """Say whether an object was built for another RerankModel, or is on its way out."""
+    return owner_uid(live) is not None or live["metadata"].get("deletionTimestamp") is not None
+
+
+def _foreign(kind: Kind, place: Key) -> str:
+    return (
+        f"There is a {kind.kind} {place.name} in {place.namespace} that does not belong to this model, and "
+        "it is not touched: rename the model, or remove that object."
+    )
+
+
+def _look_again(observed: Observed, obstacle: Obstacle | None) -> float | None:
+    """Say when there may be something new that no watch tells."""
+    coming = [pod for pod in observed.pods if pod.runs and (not pod.ready or pod.report is None)]
+    if coming:
+        return LOOK_WHILE_FAILING_S if all(map(_fails, coming)) else LOOK_WHILE_COMING_S
+    return None if obstacle is None else LOOK_WHILE_REFUSED_S
+
+
+def _fails(pod: Pod) -> bool:
+    return pod.report is not None and pod.report.failure is not None

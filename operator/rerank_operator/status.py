@@ -1,0 +1,211 @@
+"""A RerankModel's status, from what was seen: pure."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from rerank_api.rerank_model import NameStatus, RerankModelStatus, VerificationResult
+from rerank_api.status import SLOWEST_FIRST, ConditionType, ModelState
+from rerank_operator.accept import Model, Refused, Verdict
+from rerank_operator.conditions import Said, settle
+from rerank_operator.keys import MODEL_LABEL, Key
+from rerank_operator.observed import Observed, Pod
+from rerank_operator.pods import Obstacle, Reason, Standing, standing
+from rerank_operator.settings import Settings
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All that a model's status depends on."""
+
+    key: Key
+    generation: int
+    verdict: Verdict
+    names: tuple[str, ...]
+    """The public names that the model claims."""
+    holders: Mapping[str, Key]
+    """Who keeps each of them."""
+    observed: Observed
+    before: RerankModelStatus
+    obstacle: Obstacle | None = None
+
+
+def status_for(seen: Seen, settings: Settings, now: datetime) -> RerankModelStatus:
+    """Say how a model stands."""
+    names = tuple(_name(name, seen.key, seen.holders.get(name)) for name in seen.names)
+    accepted = _accepted(seen, names)
+    stands = _standing(seen, accepted)
+    said = (accepted, _available(seen.observed), _verified(seen), _ready(stands))
+    told = _best_told(seen.observed)
+    report = told.report if told is not None else None
+    deployment = seen.observed.deployment
+    # Facts of a replica outlive it: nothing else would say what a model ran on while it is replaced.
+    return RerankModelStatus(
+        conditions=settle(said, seen.before.conditions, seen.generation, now),
+        state=stands.state,
+        message=stands.message,
+        replicas=deployment.replicas if deployment is not None else 0,
+        ready_replicas=len(seen.observed.ready),
+        selector=f"{MODEL_LABEL}={seen.key.name}",
+        revision=(report and report.revision) or seen.before.revision,
+        engine=(report and report.engine) or seen.before.engine,
+        verification=_verification(told) or seen.before.verification,
+        names=names,
+        served_names=",".join(one.name for one in names if one.accepted) or None,
+        gpu=_gpu(seen.verdict),
+        url=_url(seen.verdict, settings),
+    )
+
+
+def runnable(names: Iterable[str], key: Key, holders: Mapping[str, Key]) -> bool:
+    """Say whether a model has a name to be asked by; without one no server is started for it."""
+    return any(holders.get(name) == key for name in names)
+
+
+def _name(name: str, key: Key, holder: Key | None) -> NameStatus:
+    if holder in {None, key}:
+        return NameStatus(name=name, accepted=True)
+    message = f"The older model {holder} has this name: choose another in spec.names, or remove it there."
+    return NameStatus(name=name, accepted=False, message=message)
+
+
+def _accepted(seen: Seen, names: tuple[NameStatus, ...]) -> Said:
+    if isinstance(seen.verdict, Refused):
+        return Said(ConditionType.ACCEPTED, "False", Reason.REFUSED, seen.verdict.message)
+    if seen.obstacle is not None:
+        return Said(ConditionType.ACCEPTED, "False", seen.obstacle.reason, seen.obstacle.message)
+    lost = [f"`{one.name}`: {one.message}" for one in names if not one.accepted]
+    if len(lost) == len(names):
+        message = f"It has no name left to be asked by, and is not started. {' '.join(lost)}"
+        return Said(ConditionType.ACCEPTED, "False", Reason.NAME_TAKEN, message)
+    if lost:
+        return Said(ConditionType.ACCEPTED, "True", Reason.NAME_TAKEN, " ".join(lost))
+    return Said(ConditionType.ACCEPTED, "True", Reason.ACCEPTED, "The manifest is understood.")
+
+
+def _standing(seen: Seen, accepted: Said) -> Standing:
+    """Say how the model stands over all of its replicas."""
+    ready = seen.observed.ready
+    if accepted.status == "False":
+        if not ready:
+            return Standing(ModelState.FAILED, accepted.reason, accepted.message)
+        message = f"Serving as before the change, which is not acted on: {accepted.message}"
+        return Standing(ModelState.DEGRADED, accepted.reason, message)
+    assert isinstance(seen.verdict, Model)  # noqa: S101  # what is accepted was read
+    stands = _of_replicas(seen.verdict, seen.observed)
+    if accepted.reason is Reason.NAME_TAKEN:
+        return Standing(stands.state, stands.reason, f"{stands.message} {accepted.message}")
+    return stands
+
+
+def _of_replicas(model: Model, observed: Observed) -> Standing:
+    wanted = model.replicas
+    if wanted == 0:
+        message = "spec.replicas is 0: set it to 1 or more to serve this model."
+        return Standing(ModelState.IDLE, Reason.SCALED_TO_ZERO, message)
+    if observed.deployment is None:
+        return Standing(ModelState.PENDING, Reason.NOT_CREATED, "The Deployment is not there yet.")
+    ready = sum(pod.ready for pod in observed.current)
+    serving = len(observed.ready)
+    if ready >= wanted:
+        old = "; what they replace finishes its requests" if serving > ready else ""
+        return Standing(ModelState.READY, Reason.READY, f"{_count(ready)} ready{old}.")
+    slowest = _slowest(observed)
+    if serving > ready:
+        return _replacing(serving, slowest)
+    if ready:
+        message = f"{ready} of {wanted} replicas ready. The next: {slowest.message}"
+        return Standing(ModelState.DEGRADED, slowest.reason, message)
+    return slowest
+
+
+def _replacing(serving: int, slowest: Standing) -> Standing:
+    """A replacement that is on its way is not a fault; one that fails is."""
+    message = f"Serving as before the change with {_count(serving)}. The replacement: {slowest.message}"
+    if slowest.state is ModelState.FAILED:
+        return Standing(ModelState.DEGRADED, slowest.reason, message)
+    return Standing(slowest.state, Reason.ROLLING_OUT, message)
+
+
+def _slowest(observed: Observed) -> Standing:
+    """Return how the replica stands that holds the wanted version up most."""
+    told = [standing(pod) for pod in observed.current if not pod.ready]
+    if told:
+        return min(told, key=lambda one: SLOWEST_FIRST.index(one.state))
+    refusal = observed.deployment.refusal if observed.deployment is not None else None
+    if refusal is not None:
+        return Standing(ModelState.FAILED, Reason.PODS_REFUSED, f"The API server refuses the pods: {refusal}")
+    return Standing(ModelState.PENDING, Reason.WAITING_FOR_PODS, "The pods are not there yet.")
+
+
+def _available(observed: Observed) -> Said:
+    ready = len(observed.ready)
+    if ready:
+        return Said(ConditionType.AVAILABLE, "True", Reason.AVAILABLE, f"{_count(ready)} answering.")
+    return Said(ConditionType.AVAILABLE, "False", Reason.WAITING_FOR_PODS, "No replica answers.")
+
+
+def _ready(stands: Standing) -> Said:
+    if stands.state is ModelState.READY:
+        return Said(ConditionType.READY, "True", stands.reason, stands.message)
+    return Said(ConditionType.READY, "False", stands.reason, stands.message)
+
+
+def _verified(seen: Seen) -> Said:
+    """Speak of the wanted version's replicas; what an older one computed proves nothing about it."""
+    told = _best_told(seen.observed)
+    found = _verification(told)
+    if found is None:
+        kept = next((one for one in seen.before.conditions if one.type is ConditionType.VERIFIED), None)
+        if kept is not None and any(pod.current and pod.ready for pod in seen.observed.pods):
+            return Said(ConditionType.VERIFIED, kept.status, Reason(kept.reason), kept.message)
+        return Said(ConditionType.VERIFIED, "Unknown", Reason.NOT_VERIFIED, "No replica has compared scores.")
+    numbers = f"{found.checked} scores compared, the largest deviation is {found.max_deviation:.2g}."
+    if found.passed:
+        return Said(ConditionType.VERIFIED, "True", Reason.VERIFIED, numbers)
+    return Said(ConditionType.VERIFIED, "False", Reason.VERIFICATION_FAILED, numbers)
+
+
+def _best_told(observed: Observed) -> Pod | None:
+    """Return the replica of the wanted version that is furthest among those that were asked."""
+    told = [pod for pod in observed.current if pod.report is not None]
+    return max(told, key=_how_far, default=None)
+
+
+def _how_far(pod: Pod) -> tuple[bool, bool]:
+    return pod.ready, pod.report is not None and pod.report.verification is not None
+
+
+def _verification(pod: Pod | None) -> VerificationResult | None:
+    if pod is None or pod.report is None or pod.report.verification is None:
+        return None
+    found = pod.report.verification
+    return VerificationResult(checked=found.checked, max_deviation=found.max_deviation, passed=found.passed)
+
+
+def _gpu(verdict: Verdict) -> str | None:
+    if not isinstance(verdict, Model):
+        return None
+    return ", ".join(_devices(verdict)) or None
+
+
+def _devices(model: Model) -> Iterator[str]:
+    for name, amount in sorted(model.resources.limits.items()):
+        if "/" in name and not name.startswith(("kubernetes.io/", "hugepages")):
+            yield f"{amount} {name}"
+    for claim in model.resources.claims:
+        yield f"claim {claim.name}"
+
+
+def _url(verdict: Verdict, settings: Settings) -> str | None:
+    if not isinstance(verdict, Model):
+        return None
+    ingress = verdict.manifest.spec.ingress
+    if ingress is None:
+        return settings.gateway.url
+    scheme = "http" if settings.ingress.tls_secret is None else "https"
+    return f"{scheme}://{ingress.host}"
+
+
+def _count(replicas: int) -> str:
+    return "1 replica" if replicas == 1 else f"{replicas} replicas"

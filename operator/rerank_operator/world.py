@@ -1,0 +1,150 @@
+"""What the watches have told: every object that a decision needs, by the model that it is about."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from rerank_api.names import seniority
+from rerank_operator.keys import KINDS, MODEL, POD, Key, Kind, Manifest, key_of
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A model that wants a public name, in the order of who keeps it: the oldest."""
+
+    seniority: tuple[str, str, str]
+    key: Key
+
+
+class World:
+    """Objects as the API server last told them. Kept by one event loop; only `put` and `remove` change it."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Kind, dict[Key, Manifest]] = defaultdict(dict)
+        self._of_model: dict[Key, set[tuple[Kind, Key]]] = defaultdict(set)
+        self._claims: dict[str, set[Claim]] = defaultdict(set)
+
+    def put(self, manifest: Manifest) -> frozenset[Key]:
+        """Note how an object is now; return the models that this may concern."""
+        kind, place = KINDS[manifest["kind"]], _place(manifest)
+        known = self._objects[kind].get(place)
+        if known is not None and _uid(known) == _uid(manifest) and _version(known) > _version(manifest):
+            return frozenset()  # told late: it has been told in a newer version
+        concerned = self._forget(kind, place)
+        key = key_of(manifest)
+        if key is None:
+            return concerned
+        self._objects[kind][place] = manifest
+        if kind is not MODEL:
+            self._of_model[key].add((kind, place))
+            return concerned | {key}
+        claims = [(name, _claim(manifest)) for name in public_names(manifest)]
+        for name, claim in claims:
+            self._claims[name].add(claim)
+        return concerned | {key} | self._claimants(name for name, _ in claims)
+
+    def remove(self, manifest: Manifest) -> frozenset[Key]:
+        """Note that an object is gone; return the models that this may concern."""
+        kind, place = KINDS[manifest["kind"]], _place(manifest)
+        known = self._objects[kind].get(place)
+        if known is None or _uid(known) != _uid(manifest):
+            return frozenset()  # another one has its name by now
+        return self._forget(kind, place)
+
+    def replace(self, kind: Kind, manifests: Iterable[Manifest], version: int) -> frozenset[Key]:
+        """Note a complete list of one kind, read at a resource version: what is not in it is gone, unless it
+        is younger than the list. Return the models concerned."""
+        listed = {_place(manifest): manifest for manifest in manifests}
+        concerned: set[Key] = set()
+        for place, known in tuple(self._objects[kind].items()):
+            if place not in listed and _version(known) <= version:
+                concerned |= self._forget(kind, place)
+        for place, manifest in listed.items():
+            before = self._objects[kind].get(place)
+            if before is None or _uid(before) != _uid(manifest) or _version(before) < _version(manifest):
+                concerned |= self.put(manifest)
+        return frozenset(concerned)
+
+    def models(self) -> Iterator[Key]:
+        """Yield every model."""
+        yield from tuple(self._objects[MODEL])
+
+    def model(self, key: Key) -> Manifest | None:
+        """Return a model; None where there is none, or it is on its way out."""
+        found = self._objects[MODEL].get(key)
+        return None if found is None or found["metadata"].get("deletionTimestamp") else found
+
+    def find(self, kind: Kind, place: Key) -> Manifest | None:
+        """Return an object by its own namespace and name."""
+        return self._objects[kind].get(place)
+
+    def owned(self, key: Key) -> Iterator[tuple[Kind, Manifest]]:
+        """Yield what was built for a model, pods excepted."""
+        for kind, place in sorted(self._of_model.get(key, ())):
+            if kind is not POD:
+                yield kind, self._objects[kind][place]
+
+    def pod_uids(self) -> Iterator[str]:
+        """Yield every pod's uid."""
+        return map(_uid, tuple(self._objects[POD].values()))
+
+    def pods(self, key: Key) -> tuple[Manifest, ...]:
+        """Return a model's pods, by name."""
+        places = sorted(place for kind, place in self._of_model.get(key, ()) if kind is POD)
+        return tuple(self._objects[POD][place] for place in places)
+
+    def holders(self, names: Iterable[str]) -> Mapping[str, Key]:
+        """Say which model keeps each public name."""
+        return {
+            name: min(self._claims[name], key=lambda claim: claim.seniority).key
+            for name in names
+            if self._claims.get(name)
+        }
+
+    def _claimants(self, names: Iterable[str]) -> set[Key]:
+        return {claim.key for name in names for claim in self._claims.get(name, ())}
+
+    def _forget(self, kind: Kind, place: Key) -> frozenset[Key]:
+        known = self._objects[kind].pop(place, None)
+        if known is None:
+            return frozenset()
+        key = key_of(known)
+        if key is None:
+            return frozenset()
+        if kind is not MODEL:
+            self._of_model[key].discard((kind, place))
+            if not self._of_model[key]:
+                del self._of_model[key]
+            return frozenset({key})
+        concerned = {key}
+        for name in public_names(known):
+            self._claims[name].discard(_claim(known))
+            concerned |= self._claimants((name,))
+            if not self._claims[name]:
+                del self._claims[name]
+        return frozenset(concerned)
+
+
+def public_names(manifest: Manifest) -> tuple[str, ...]:
+    """Return the names that a model claims, read without checking the rest of it."""
+    names = manifest.get("spec", {}).get("names") or (manifest["metadata"]["name"],)
+    return tuple(names)
+
+
+def _claim(manifest: Manifest) -> Claim:
+    metadata = manifest["metadata"]
+    namespace, name = metadata["namespace"], metadata["name"]
+    return Claim(seniority(metadata["creationTimestamp"], namespace, name), Key(namespace, name))
+
+
+def _place(manifest: Manifest) -> Key:
+    return Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+
+
+def _uid(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["uid"])
+
+
+def _version(manifest: Manifest) -> int:
+    """Return the resource version: a number that grows (Kubernetes API concepts, "Resource versions")."""
+    return int(manifest["metadata"]["resourceVersion"])
