@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from kubernetes.aio import client
 from kubernetes.aio.leaderelection import electionconfig, leaderelection
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
@@ -99,7 +100,16 @@ class _Lock(LeaseLock):
             return False, error
 
     async def create(self, name: str, namespace: str, election_record: Any) -> bool:
-        return await self._said(lambda: super(_Lock, self).create(name, namespace, election_record))
+        # The library's own asks for a pretty answer, in a way that its client refuses.
+        lease = client.V1Lease(
+            metadata=client.V1ObjectMeta(name=name), spec=self.update_lease(election_record)
+        )
+
+        async def create() -> bool:
+            await self.api_instance.create_namespaced_lease(namespace, lease)
+            return True
+
+        return await self._said(create)
 
     async def update(self, name: str, namespace: str, updated_record: Any) -> bool:
         return await self._said(lambda: super(_Lock, self).update(name, namespace, updated_record))

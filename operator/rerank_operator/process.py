@@ -63,7 +63,9 @@ async def run(settings: Settings, where: Where) -> None:
         try:
             done, _ = await asyncio.wait((watching, leading), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                task.result()
+                # On SIGTERM kopf ends, and cancels every task that has begun since it was started.
+                if not task.cancelled():
+                    task.result()
         finally:
             for task in (leading, watching):
                 task.cancel()
@@ -93,7 +95,7 @@ class Operator:
         self._reports = Reports(http)
         self._listed_anew = asyncio.Event()
         self._reconciler = Reconciler(
-            self._world, cluster, self._reports, settings, where.instance, lambda: datetime.now(UTC)
+            self._world, cluster, self._reports, settings, where.instance, lambda: datetime.now(UTC).replace(microsecond=0)
         )
 
     async def watch(self) -> None:
