@@ -1,7 +1,7 @@
 """The one edge to the API server: reads, server-side apply, deletion. Nothing is decided here."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
 from rerank_operator.errors import ClusterError, ConflictError
-from rerank_operator.keys import EVENT, KINDS, Key, Kind, Manifest
+from rerank_operator.keys import CORE_EVENT, EVENT, KINDS, Key, Kind, Manifest
 
 FIELD_MANAGER = "rerank-operator"
 REQUEST_S = 30.0
@@ -88,6 +88,13 @@ class Cluster:
             if error.status != 404:
                 raise
 
+    async def warnings(self, pod: Key, uid: str) -> Sequence[Manifest]:
+        """Return the complaints about a pod that are recorded, the newest last."""
+        query = {"fieldSelector": f"involvedObject.uid={uid},type=Warning"}
+        what = f"read the events of Pod {pod}"
+        found = await self._request("GET", CORE_EVENT.path(pod.namespace), what, query=query)
+        return sorted(found["items"], key=_last_seen)
+
     async def tell(self, event: Manifest) -> None:
         """Record an event; one of the same name says the same and is kept."""
         try:
@@ -151,6 +158,10 @@ def _refusal(what: str, status: int, content: bytes) -> ClusterError:
     except (ValueError, KeyError, TypeError):
         reason = content[:200].decode(errors="replace") or f"HTTP {status}"
     return (ConflictError if status == 409 else ClusterError)(what, status, reason)
+
+
+def _last_seen(event: Manifest) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 def _in_a_pod() -> bool:

@@ -1,13 +1,33 @@
 """What was seen of one model, as frozen values: parsed once from what the API server and the servers say."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from rerank_api.status import ServerStatus
 from rerank_operator.keys import Manifest
 
 FINGERPRINT = "rerank.dev/fingerprint"
 """Annotation of pods: a digest of the template that they were made from."""
+
+
+_FAILURES = frozenset(
+    {
+        "FailedMount",
+        "FailedAttachVolume",
+        "FailedMapVolume",
+        "FailedCreatePodSandBox",
+        "FailedPrepareDynamicResources",
+    }
+)
+_PREPARING = frozenset({None, "ContainerCreating", "PodInitializing"})
+
+
+@dataclass(frozen=True)
+class Words:
+    """What was said about pods by those that watches do not bring, by the pods' uid."""
+
+    reports: Mapping[str, ServerStatus] = field(default_factory=dict)
+    warnings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,8 +63,15 @@ class Pod:
     """The scheduler's own words for why no node takes it."""
     evicted: str | None = None
     container: Container = Container()
+    warning: str | None = None
+    """What failed last while the node prepared the pod, as the mounting of a volume."""
     report: ServerStatus | None = None
     """What the server itself says, where it was asked."""
+
+    @property
+    def is_prepared(self) -> bool:
+        """Say whether a node has it and works on its volumes, image and network."""
+        return self.node is not None and self.phase == "Pending" and self.container.waiting in _PREPARING
 
     @property
     def runs(self) -> bool:
@@ -86,15 +113,24 @@ def observe(
     deployment: Manifest | None,
     pods: Iterable[Manifest],
     fingerprint: str | None,
-    reports: Mapping[str, ServerStatus],
+    words: Words = Words(),
 ) -> Observed:
-    """Parse what was seen. `fingerprint` is that of the wanted template; `reports` are by the pods' uid."""
+    """Parse what was seen. `fingerprint` is that of the wanted template."""
     return Observed(
         deployment=None if deployment is None else _deployment(deployment),
         pods=tuple(
-            _pod(pod, fingerprint, reports) for pod in pods if not pod["metadata"].get("deletionTimestamp")
+            _pod(pod, fingerprint, words) for pod in pods if not pod["metadata"].get("deletionTimestamp")
         ),
     )
+
+
+def complaint(events: Sequence[Manifest]) -> str | None:
+    """Return what last failed while a node prepared a pod, from the pod's warnings, the newest last.
+
+    Others say nothing of that: that no node was free before, or that a probe has not been answered yet.
+    """
+    failures = [event for event in events if event["reason"] in _FAILURES]
+    return failures[-1]["message"] if failures else None
 
 
 def _deployment(manifest: Manifest) -> DeploymentSeen:
@@ -107,7 +143,7 @@ def _deployment(manifest: Manifest) -> DeploymentSeen:
     )
 
 
-def _pod(manifest: Manifest, fingerprint: str | None, reports: Mapping[str, ServerStatus]) -> Pod:
+def _pod(manifest: Manifest, fingerprint: str | None, words: Words) -> Pod:
     metadata, spec, status = manifest["metadata"], manifest["spec"], manifest.get("status", {})
     scheduled = _condition(status, "PodScheduled")
     annotations = metadata.get("annotations") or {}
@@ -123,7 +159,8 @@ def _pod(manifest: Manifest, fingerprint: str | None, reports: Mapping[str, Serv
         unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else None,
         evicted=f"{status.get('reason', 'Failed')}: {status.get('message', '')}" if failed else None,
         container=_container(spec, status),
-        report=reports.get(metadata["uid"]),
+        warning=words.warnings.get(metadata["uid"]),
+        report=words.reports.get(metadata["uid"]),
     )
 
 

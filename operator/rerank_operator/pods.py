@@ -25,6 +25,7 @@ class Reason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     STARTING = "Starting"
     IMAGE_NOT_PULLED = "ImageNotPulled"
+    POD_NOT_PREPARED = "PodNotPrepared"
     CONTAINER_NOT_MADE = "ContainerNotMade"
     EVICTED = "Evicted"
     OUT_OF_MEMORY = "OutOfMemory"
@@ -120,6 +121,11 @@ def _before_the_process(pod: Pod) -> Standing | None:
         return None
     if pod.node is None:
         return Standing(ModelState.PENDING, Reason.STARTING, "The pod waits for a node.")
+    if pod.warning is not None:
+        message = (
+            f"The node {pod.node} cannot prepare the pod: {_sentence(pod.warning)} It tries again by itself."
+        )
+        return _failed(Reason.POD_NOT_PREPARED, message)
     message = f"The node {pod.node} prepares the pod: image and volumes."
     return Standing(ModelState.PENDING, Reason.STARTING, message)
 

@@ -83,6 +83,11 @@ async def _connections() -> AsyncIterator[tuple[Cluster, httpx.AsyncClient]]:
         await cluster.close()
 
 
+def _now() -> datetime:
+    """Return the time as Kubernetes writes it, in whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
 class Operator:
     """What the watches and the workers share."""
 
@@ -94,9 +99,7 @@ class Operator:
         self._queue: WorkQueue[Key] = WorkQueue()
         self._reports = Reports(http)
         self._listed_anew = asyncio.Event()
-        self._reconciler = Reconciler(
-            self._world, cluster, self._reports, settings, where.instance, lambda: datetime.now(UTC).replace(microsecond=0)
-        )
+        self._reconciler = Reconciler(self._world, cluster, self._reports, settings, where.instance, _now)
 
     async def watch(self) -> None:
         """Hear of every change, whether leading or not."""

@@ -1,7 +1,8 @@
 """One model, from what is known to what shall be: gather, decide, act."""
 
+import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -12,7 +13,7 @@ from rerank_operator import desired, drift, events
 from rerank_operator.accept import Model, Verdict, accept
 from rerank_operator.errors import ClusterError, ForeignError
 from rerank_operator.keys import DEPLOYMENT, KINDS, MODEL, Key, Kind, Manifest, owner_uid
-from rerank_operator.observed import FINGERPRINT, Observed, Pod, observe
+from rerank_operator.observed import FINGERPRINT, Observed, Pod, Words, complaint, observe
 from rerank_operator.pods import Obstacle, Reason
 from rerank_operator.settings import Settings
 from rerank_operator.status import Seen, runnable, status_for
@@ -35,6 +36,7 @@ class Cluster(Protocol):
     async def apply_status(self, kind: Kind, place: Key, status: Mapping[str, Any]) -> Manifest: ...
     async def delete(self, kind: Kind, manifest: Manifest) -> None: ...
     async def tell(self, event: Manifest) -> None: ...
+    async def warnings(self, pod: Key, uid: str) -> Sequence[Manifest]: ...
 
 
 class Reports(Protocol):
@@ -135,17 +137,21 @@ class Reconciler:
 
     async def _observe(self, key: Key, wanted: tuple[Manifest, ...]) -> Observed:
         """Gather what there is of a model, and ask the servers that have something to tell."""
-        await self.reports.refresh(self._seen(key, wanted).pods)
-        return self._seen(key, wanted)
+        pods = self._seen(key, wanted, Words()).pods
+        await self.reports.refresh(pods)
+        reports = self.reports.known(pod.uid for pod in pods)
+        return self._seen(key, wanted, Words(reports, await self._warnings(key, pods)))
 
-    def _seen(self, key: Key, wanted: tuple[Manifest, ...]) -> Observed:
-        pods = self.world.pods(key)
-        return observe(
-            self.world.find(DEPLOYMENT, key),
-            pods,
-            _fingerprint(wanted),
-            self.reports.known(pod["metadata"]["uid"] for pod in pods),
+    async def _warnings(self, key: Key, pods: tuple[Pod, ...]) -> Mapping[str, str]:
+        asked = [pod for pod in pods if pod.is_prepared]
+        told = await asyncio.gather(
+            *(self.cluster.warnings(Key(key.namespace, pod.name), pod.uid) for pod in asked)
         )
+        heard = {pod.uid: complaint(events) for pod, events in zip(asked, told, strict=True)}
+        return {uid: words for uid, words in heard.items() if words is not None}
+
+    def _seen(self, key: Key, wanted: tuple[Manifest, ...], words: Words) -> Observed:
+        return observe(self.world.find(DEPLOYMENT, key), self.world.pods(key), _fingerprint(wanted), words)
 
     async def _tell(self, raw: Manifest, before: RerankModelStatus, after: RerankModelStatus) -> None:
         if after == before:
@@ -197,6 +203,8 @@ def _foreign(kind: Kind, place: Key) -> str:
 def _look_again(observed: Observed, obstacle: Obstacle | None) -> float | None:
     """Say when there may be something new that no watch tells."""
     coming = [pod for pod in observed.pods if pod.runs and (not pod.ready or pod.report is None)]
+    if any(pod.is_prepared for pod in observed.pods):
+        return LOOK_WHILE_FAILING_S
     if coming:
         return LOOK_WHILE_FAILING_S if all(map(_fails, coming)) else LOOK_WHILE_COMING_S
     return None if obstacle is None else LOOK_WHILE_REFUSED_S
