@@ -10,6 +10,8 @@ unexport PYTHONDONTWRITEBYTECODE
 export UV_SYSTEM_CERTS := 1
 ONLY   ?=
 TESTS  ?= tests
+# The chart carries its own copy: a chart is packed from its folder alone.
+CRDS   := crds charts/rerank-operator/files/crds
 
 .DEFAULT_GOAL := help
 .PHONY: help install run smoke test lint format generate lock bench clean
@@ -33,14 +35,14 @@ lint: $(READY) ## Check format, style, types, layers and that generated files ar
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/rerank crds --check crds
+	@for folder in $(CRDS); do $(BIN)/rerank crds --check $$folder || exit 1; done
 
 format: $(READY) ## Format the code and apply the safe fixes
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-generate: $(READY) ## Write crds/ from the API types
-	@$(BIN)/rerank crds --output crds
+generate: $(READY) ## Write crds/, and the chart's copy, from the API types
+	@for folder in $(CRDS); do $(BIN)/rerank crds --output $$folder || exit 1; done
 
 lock: $(BIN)/uv ## Choose new versions of the dependencies
 	@mkdir -p locks

@@ -1,0 +1,97 @@
+{{/* What all names begin with: "rerank" in a release of that name, else e.g. "search-rerank". */}}
+{{- define "rerank.fullname" -}}
+{{- $name := default (trimSuffix "-operator" .Chart.Name) .Values.nameOverride -}}
+{{- $release := trimSuffix "-operator" .Release.Name -}}
+{{- $both := ternary $release (printf "%s-%s" $release $name) (contains $name $release) -}}
+{{- default $both .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "rerank.operator" -}}{{ include "rerank.fullname" . }}-operator{{- end }}
+{{- define "rerank.gateway" -}}{{ include "rerank.fullname" . }}-gateway{{- end }}
+
+{{/* The labels that pods are found by; they can never change. Takes (list $ COMPONENT). */}}
+{{- define "rerank.selector" -}}
+{{- $top := index . 0 -}}
+app.kubernetes.io/name: rerank
+app.kubernetes.io/instance: {{ $top.Release.Name | quote }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end }}
+
+{{/* All labels of an object. Takes (list $ COMPONENT). */}}
+{{- define "rerank.labels" -}}
+{{- $top := index . 0 -}}
+{{ include "rerank.selector" . }}
+app.kubernetes.io/version: {{ $top.Chart.AppVersion }}
+app.kubernetes.io/managed-by: {{ $top.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $top.Chart.Name $top.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* An image's whole reference. Takes (list $ IMAGE), the second a key of .Values.images. */}}
+{{- define "rerank.image" -}}
+{{- $top := index . 0 -}}
+{{- $image := index $top.Values.images (index . 1) -}}
+{{- with $top.Values.images.registry }}{{ . }}/{{ end -}}
+{{ $image.repository }}:{{ default $top.Chart.AppVersion $image.tag }}
+{{- end }}
+
+{{/* The service account of a component. Takes (list $ COMPONENT). */}}
+{{- define "rerank.serviceAccount" -}}
+{{- $top := index . 0 -}}
+{{- $account := (index $top.Values (index . 1)).serviceAccount -}}
+{{- $own := printf "%s-%s" (include "rerank.fullname" $top) (index . 1) -}}
+{{- default (ternary $own "default" $account.create) $account.name -}}
+{{- end }}
+
+{{/* The labels of a component's pods: whatever is added, they are found. Takes (list $ COMPONENT). */}}
+{{- define "rerank.podLabels" -}}
+{{- $values := index (index . 0).Values (index . 1) -}}
+{{ merge (include "rerank.selector" . | fromYaml) $values.podLabels | toYaml }}
+{{- end }}
+
+{{/* Where a component's pods go, and who they are. Takes (list $ COMPONENT). */}}
+{{- define "rerank.podPlacement" -}}
+{{- $top := index . 0 -}}
+{{- $values := index $top.Values (index . 1) -}}
+serviceAccountName: {{ include "rerank.serviceAccount" . }}
+enableServiceLinks: false
+securityContext: {{- toYaml $top.Values.podSecurityContext | nindent 2 }}
+{{- with $top.Values.images.pullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* What every container of the image `control` has. */}}
+{{- define "rerank.control" -}}
+image: {{ include "rerank.image" (list . "control") | quote }}
+imagePullPolicy: {{ .Values.images.pullPolicy }}
+securityContext: {{- toYaml .Values.containerSecurityContext | nindent 2 }}
+terminationMessagePolicy: FallbackToLogsOnError
+{{- end }}
+
+{{/* Where clients reach the gateway. */}}
+{{- define "rerank.gatewayUrl" -}}
+{{- with .Values.gateway -}}
+{{- if .url -}}
+{{ .url }}
+{{- else if .ingress.enabled -}}
+{{ empty .ingress.tls | ternary "http" "https" }}://{{ first .ingress.hosts }}
+{{- else if and .httpRoute.enabled .httpRoute.hostnames -}}
+http://{{ first .httpRoute.hostnames }}
+{{- else -}}
+http://{{ include "rerank.gateway" $ }}.{{ $.Release.Namespace }}.svc
+{{- if ne (int .service.port) 80 }}:{{ .service.port }}{{ end }}
+{{- end -}}
+{{- end -}}
+{{- end }}
