@@ -24,7 +24,7 @@ def find_helm() -> Path | None:
     if on_path := shutil.which("helm"):
         return Path(on_path)
     cache = Path(os.environ.get("RERANK_CACHE_DIR") or Path.home() / ".cache" / "rerank")
-    built = (path for path in cache.glob("programs/*/bin/helm") if os.access(path, os.X_OK))
+    built = (path for path in cache.glob("bin/*/helm") if os.access(path, os.X_OK))
     return max(built, key=lambda path: path.stat().st_mtime, default=None)
 
 
