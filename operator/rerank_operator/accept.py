@@ -3,9 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rerank_api.manifests import Document, read_text
-from rerank_api.pod import PodTemplate, Resources
+from rerank_api.pod import PodTemplate, Resources, VolumeMount
 from rerank_api.problems import ManifestError, Problem
 from rerank_api.rerank_model import RerankModel
 from rerank_api.support import refusals
@@ -156,19 +157,28 @@ def _layered(*layers: Resources | None) -> Resources:
 
 
 def _merged(profile: PodTemplate, model: PodTemplate) -> PodTemplate:
-    """Lay the model's own template over the profile's: maps join, named lists join, the rest is replaced."""
-    return PodTemplate(
+    """Lay the model's own template over the profile's: maps join, lists join, the rest is replaced."""
+    # Both were read. Together a list may be longer than a manifest may write it.
+    return PodTemplate.model_construct(
         **{field: _over(getattr(profile, field), getattr(model, field)) for field in PodTemplate.model_fields}
     )
 
 
-def _over(below: object, above: object) -> object:
+def _over(below: object, above: object) -> Any:
     if isinstance(below, Mapping) and isinstance(above, Mapping):
         return {**below, **above}
     if isinstance(below, tuple) and isinstance(above, tuple):
-        names = {name for one in above if (name := getattr(one, "name", None)) is not None}
-        return (*(one for one in below if getattr(one, "name", None) not in names), *above)
+        replaced = {_identity(one) for one in above} - {None}
+        return (*(one for one in below if _identity(one) not in replaced), *above)
     return below if above is None else above
+
+
+def _identity(item: object) -> str | None:
+    """Return what tells an item of a list apart; None where each stands for itself, as tolerations do."""
+    if isinstance(item, VolumeMount):
+        return item.mount_path  # one volume may be mounted at several places
+    name = getattr(item, "name", None)
+    return name if isinstance(name, str) else None
 
 
 def _unknown_profile(name: str, profiles: Mapping[str, Profile]) -> str:
