@@ -14,7 +14,7 @@ TESTS  ?= tests
 CRDS   := crds charts/rerank-operator/files/crds
 
 .DEFAULT_GOAL := help
-.PHONY: help install run smoke test lint format generate lock bench clean
+.PHONY: help install run smoke test cluster cluster-down lint format generate lock bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
@@ -29,6 +29,12 @@ smoke: $(READY) ## Start the same, rank the example once, exit 0 or 1
 
 test: $(READY) ## Run every test (TESTS=path narrows it)
 	@$(BIN)/python -m pytest $(TESTS)
+
+cluster: $(READY) ## Start a real one-node Kubernetes for the tests (root, Go; built once)
+	@$(BIN)/python -m tests.cluster.onenode up
+
+cluster-down: $(READY) ## End it; nothing of it stays
+	@$(BIN)/python -m tests.cluster.onenode down
 
 lint: $(READY) ## Check format, style, types, layers and that generated files are fresh
 	@$(BIN)/ruff format --check .

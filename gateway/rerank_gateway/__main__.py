@@ -1,64 +1,168 @@
-"""`python -m rerank_gateway`: the agent, and Envoy's bootstrap configuration."""
+"""`python -m rerank_gateway`: the agent, Envoy, and what ends them in peace."""
 
 import argparse
 import asyncio
 import json
 import logging
-import signal
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rerank_gateway.agent import Sockets, run
-from rerank_gateway.bootstrap import BootstrapSettings, bootstrap
 from rerank_gateway.errors import GatewayError
-from rerank_gateway.state_file import StateFileSource
+
+if TYPE_CHECKING:
+    from rerank_gateway.bootstrap import BootstrapSettings
+    from rerank_gateway.source import Source
+
+NOTICE_S = 10.0
+"""Seconds that load balancers get to notice that this gateway is going."""
+
+# Each command imports its own parts: `drain` and `envoy` start in a tenth of the agent's time.
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the process's exit code."""
-    options = _parser().parse_args(arguments)
-    if options.command == "bootstrap":
-        host, port = options.listen
-        try:
-            settings = BootstrapSettings(listen_address=host, listen_port=port, socket_dir=options.socket_dir)
-        except ValueError as error:
-            sys.stderr.write(f"There is no such bootstrap: {error}\n")
-            return 1
-        sys.stdout.write(json.dumps(bootstrap(settings), indent=2) + "\n")
-        return 0
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    match options.command:
+        case "agent":
+            if not options.kubernetes and (options.namespace or options.kubeconfig):
+                parser.error("--namespace and --kubeconfig go with --kubernetes")
+            return _agent(options)
+        case "drain":
+            return _drain(options.socket_dir, options.limit_s, options.notice_s)
+        case _:
+            return _with_settings(options)
+
+
+def _agent(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells each write of the state file
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    return asyncio.run(_agent(options.state_file, options.socket_dir))
+    return asyncio.run(_run_agent(_source(options), options.socket_dir, options.linger_s))
 
 
-async def _agent(state_file: Path, socket_dir: Path) -> int:
+def _source(options: argparse.Namespace) -> "Source":
+    if options.kubernetes:
+        from rerank_gateway.kubernetes.api import KubernetesApi
+        from rerank_gateway.kubernetes.source import KubernetesSource
+
+        return KubernetesSource(KubernetesApi(options.kubeconfig), tuple(options.namespace))
+    from rerank_gateway.state_file import StateFileSource
+
+    return StateFileSource(options.state_file)
+
+
+async def _run_agent(source: "Source", socket_dir: Path, linger_s: float) -> int:
+    from rerank_gateway.agent import Sockets, run
+    from rerank_gateway.ending import end_if_hung, set_when_told
+
     stop = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    beside = (
+        asyncio.create_task(set_when_told(stop, socket_dir / "admin.sock", linger_s)),
+        asyncio.create_task(end_if_hung()),
+    )
     code = 0
     try:
-        await run(StateFileSource(state_file), Sockets.inside(socket_dir), stop)
+        await run(source, Sockets.inside(socket_dir), stop)
     except* (GatewayError, OSError) as failed:
         for error in failed.exceptions:
             sys.stderr.write(f"The gateway's agent cannot go on: {error}\n")
         code = 1
+    finally:
+        for task in beside:
+            task.cancel()
     return code
+
+
+def _with_settings(options: argparse.Namespace) -> int:
+    from rerank_gateway.bootstrap import BootstrapSettings, bootstrap
+
+    host, port = options.listen
+    try:
+        settings = BootstrapSettings(
+            host,
+            port,
+            options.socket_dir,
+            concurrency=options.concurrency,
+            access_log=options.access_log,
+        )
+    except ValueError as error:
+        sys.stderr.write(f"There is no such bootstrap: {error}\n")
+        return 1
+    if options.command == "envoy":
+        return _become_envoy(settings)
+    sys.stdout.write(json.dumps(bootstrap(settings), indent=2) + "\n")
+    return 0
+
+
+def _become_envoy(settings: "BootstrapSettings") -> int:
+    from rerank_gateway.envoy_process import prepare
+
+    try:
+        settings.socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        command = prepare(settings)
+        os.execv(command[0], command)  # noqa: S606  # no shell: signals reach Envoy itself
+    except (GatewayError, OSError) as error:
+        sys.stderr.write(f"Envoy cannot be started: {error}\n")
+    return 1
+
+
+def _drain(socket_dir: Path, limit_s: float, notice_s: float) -> int:
+    from rerank_gateway.admin import drain
+
+    if asyncio.run(drain(socket_dir / "admin.sock", limit_s, notice_s=notice_s)):
+        return 0
+    sys.stderr.write(f"Requests are still under way after {limit_s:g} s; they will be cut off.\n")
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m rerank_gateway", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    agent = commands.add_parser("agent", help="tell Envoy of the models in a state file, until SIGTERM")
-    agent.add_argument("--state-file", type=Path, required=True, help="what to follow; need not exist yet")
-    agent.add_argument("--socket-dir", type=Path, required=True, help="where ads.sock and http.sock are made")
-
-    show = commands.add_parser("bootstrap", help="print the configuration that Envoy starts with, as JSON")
-    show.add_argument(
-        "--listen", type=_address, required=True, metavar="HOST:PORT", help="where Envoy listens"
+    agent = commands.add_parser("agent", help="tell Envoy which models there are, until SIGTERM")
+    source = agent.add_mutually_exclusive_group(required=True)
+    source.add_argument("--state-file", type=Path, help="follow this file; it need not exist yet")
+    source.add_argument("--kubernetes", action="store_true", help="follow RerankModels and EndpointSlices")
+    agent.add_argument(
+        "--namespace", action="append", default=[], help="of the models; repeat it for several; else all"
     )
-    show.add_argument("--socket-dir", type=Path, required=True, help="the agent's --socket-dir")
+    agent.add_argument(
+        "--kubeconfig", type=Path, help="how to reach Kubernetes; else as the service account of this pod"
+    )
+    agent.add_argument("--socket-dir", type=Path, required=True, help="where ads.sock and http.sock are made")
+    agent.add_argument(
+        "--linger-s",
+        type=float,
+        default=0.0,
+        metavar="N",
+        help="after SIGTERM, go on for as long as Envoy lives, at most N seconds",
+    )
+
+    envoy = commands.add_parser("envoy", help="become the Envoy beside the agent")
+    show = commands.add_parser("bootstrap", help="print the configuration that Envoy starts with, as JSON")
+    for command in (envoy, show):
+        command.add_argument(
+            "--listen", type=_address, required=True, metavar="HOST:PORT", help="where Envoy listens"
+        )
+        command.add_argument("--socket-dir", type=Path, required=True, help="the agent's --socket-dir")
+        command.add_argument("--access-log", type=Path, help="a file for a JSON line a request")
+        command.add_argument("--concurrency", type=int, metavar="N", help="worker threads, else one a core")
+
+    drain = commands.add_parser("drain", help="have Envoy finish what it has begun, and take nothing new")
+    drain.add_argument("--socket-dir", type=Path, required=True, help="the agent's --socket-dir")
+    drain.add_argument(
+        "--limit-s", type=float, default=320.0, metavar="N", help="give up after N seconds (320)"
+    )
+    drain.add_argument(
+        "--notice-s",
+        type=float,
+        default=NOTICE_S,
+        metavar="N",
+        help=f"take requests for N seconds more, until load balancers have noticed ({NOTICE_S:g})",
+    )
     return parser
 
 

@@ -85,7 +85,8 @@ def _tell(old: snapshot.Snapshot | None, new: snapshot.Snapshot) -> None:
     for contest in new.contests:
         if old is None or contest not in old.contests:
             log.warning(
-                "the name %r is claimed by %s as well: %s, the oldest, keeps it",
+                "the %s %r is claimed by %s as well: %s, the oldest, keeps it",
+                contest.what,
                 contest.name,
                 ", ".join(contest.losers),
                 contest.winner,

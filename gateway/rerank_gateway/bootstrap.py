@@ -14,6 +14,9 @@ from rerank_gateway.sockets import LONGEST_PATH
 ADS_CLUSTER = "ads"
 AGENT_CLUSTER = "agent"
 
+_HANG_S = 30
+"""Seconds after which a thread that does not come round ends Envoy: whoever started it starts it anew."""
+
 _KEPT_STATS = (
     {"prefix": f"http.{HTTP_STATS}."},
     {"prefix": "server."},
@@ -128,6 +131,7 @@ def bootstrap(settings: BootstrapSettings) -> Json:
                 )
             ],
         },
+        "watchdogs": {"main_thread_watchdog": _watchdog(), "worker_watchdog": _watchdog()},
         "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": list(_KEPT_STATS)}}},
         "overload_manager": {
             "resource_monitors": [
@@ -144,6 +148,10 @@ def bootstrap(settings: BootstrapSettings) -> Json:
             ]
         },
     }
+
+
+def _watchdog() -> Json:
+    return {"kill_timeout": f"{_HANG_S}s"}
 
 
 def _local_cluster(name: str, socket: Path, protocol: Json) -> Json:

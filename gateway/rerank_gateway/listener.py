@@ -11,15 +11,13 @@ from typing import Any
 
 from rerank_api.errors import KINDS, ErrorCode, error_body
 from rerank_api.faces import FACE_PATHS, MODEL_HEADER, MODELS_PATH
+from rerank_gateway.clusters import CLUSTER_HEADER
 from rerank_gateway.local_replies import local_reply_config
 from rerank_gateway.paths import HEALTH_PATH, PROXY_PREFIX
 from rerank_gateway.route_filter import lua_code
 
 HTTP_STATS = "gateway"
 """What the statistics of callers' requests are called: `http.gateway.…`."""
-
-CLUSTER_HEADER = "x-rerank-cluster"
-"""The Envoy cluster of that model; it never leaves Envoy."""
 
 _TYPES = "type.googleapis.com/envoy.extensions"
 _HTTP_TYPES = f"{_TYPES}.filters.http"
@@ -44,7 +42,10 @@ def listener(
     agent_cluster: str,
     access_log: Path | None,
 ) -> Json:
-    """Return the listener: HTTP/1.1 and HTTP/2 without TLS, told apart by their first bytes."""
+    """Return the listener: HTTP/1.1 and HTTP/2 without TLS, told apart by their first bytes.
+
+    At `::` it takes IPv4 too.
+    """
     manager = {
         "@type": f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": HTTP_STATS,
@@ -56,6 +57,7 @@ def listener(
         "access_log": [] if access_log is None else [_access_log(access_log)],
         "local_reply_config": local_reply_config(max_body_bytes, timeouts.receive_s, timeouts.request_s),
         "http_filters": [
+            _health_check(),
             _filter(
                 "lua",
                 f"{_HTTP_TYPES}.lua.v3.Lua",
@@ -79,7 +81,13 @@ def listener(
     }
     return {
         "name": "gateway",
-        "address": {"socket_address": {"address": address, "port_value": port}},
+        "address": {
+            "socket_address": {
+                "address": address,
+                "port_value": port,
+                **({"ipv4_compat": True} if address == "::" else {}),
+            }
+        },
         # A second gateway on the same port must fail, not share its callers.
         "enable_reuse_port": False,
         "per_connection_buffer_limit_bytes": 64 * 1024,
@@ -88,13 +96,18 @@ def listener(
 
 
 def _limits(timeouts: Timeouts) -> Json:
+    """Return the limits of time and size.
+
+    An idle connection is kept for longer than any proxy in front keeps it (Envoy an hour, Google's load
+    balancers 10 minutes): whoever closes first must not be the one that is sent requests.
+    """
     return {
         "request_timeout": _seconds(timeouts.receive_s),
         "request_headers_timeout": _seconds(min(10.0, timeouts.receive_s)),
         # It must outlast the routes' timeout, which has the better sentence.
         "stream_idle_timeout": _seconds(max(timeouts.request_s, timeouts.receive_s) + 30.0),
         "max_request_headers_kb": 32,
-        "common_http_protocol_options": {"idle_timeout": "300s", "max_headers_count": 100},
+        "common_http_protocol_options": {"idle_timeout": "3900s", "max_headers_count": 100},
         "http2_protocol_options": {
             "max_concurrent_streams": 100,
             "initial_stream_window_size": 1024 * 1024,
@@ -146,12 +159,25 @@ def _strip_internal_headers() -> Json:
     )
 
 
+def _health_check() -> Json:
+    """Answer `GET /healthz` with 200, and with 503 once Envoy was told to fail its health checks."""
+    return _filter(
+        "health_check",
+        f"{_HTTP_TYPES}.health_check.v3.HealthCheck",
+        pass_through_mode=False,
+        headers=[
+            {"name": ":method", "string_match": {"exact": "GET"}},
+            {"name": ":path", "string_match": {"safe_regex": {"regex": f"{HEALTH_PATH}([?].*)?"}}},
+        ],
+    )
+
+
 def _routes(request_timeout_s: float, agent_cluster: str) -> list[Json]:
     """Return the allow-list; a path that is not in it matches no route."""
     models = {"route": {"cluster": agent_cluster, "timeout": "10s"}}
     below_models = {"prefix": f"{MODELS_PATH}/"}
     return [
-        *_only("GET", {"path": HEALTH_PATH}, _reply(200, {"status": "ok"})),
+        _other_than("GET", {"path": HEALTH_PATH}),  # the health check filter has answered that
         *_only("GET", {"path": MODELS_PATH}, models),
         *_only("GET", below_models, models),
         *(
@@ -180,20 +206,18 @@ def _to_the_model(request_timeout_s: float) -> Json:
 def _only(method: str, match: Json, action: Json) -> list[Json]:
     """Return two routes: one for the method, and one that refuses every other."""
     wanted = {"name": ":method", "string_match": {"exact": method}}
-    refusal = _error(ErrorCode.METHOD_NOT_ALLOWED, f"Only {method} is answered on this path.")
+    return [{"match": {**match, "headers": [wanted]}, **action}, _other_than(method, match)]
+
+
+def _other_than(method: str, match: Json) -> Json:
+    code = ErrorCode.METHOD_NOT_ALLOWED
+    body = json.dumps(error_body(code, f"Only {method} is answered on this path."))
     allow = {"header": {"key": "allow", "value": method}}
-    return [
-        {"match": {**match, "headers": [wanted]}, **action},
-        {"match": match, **refusal, "response_headers_to_add": [allow]},
-    ]
-
-
-def _error(code: ErrorCode, message: str) -> Json:
-    return _reply(KINDS[code].status, error_body(code, message))
-
-
-def _reply(status: int, body: Json) -> Json:
-    return {"direct_response": {"status": status, "body": {"inline_string": json.dumps(body)}}}
+    return {
+        "match": match,
+        "direct_response": {"status": KINDS[code].status, "body": {"inline_string": body}},
+        "response_headers_to_add": [allow],
+    }
 
 
 def _retry_policy() -> Json:
@@ -211,6 +235,7 @@ def _retry_policy() -> Json:
 
 
 def _access_log(path: Path) -> Json:
+    """Write a line for each request but the health checks, which come all the time."""
     fields = {
         "time": "%START_TIME%",
         "request_id": "%REQ(X-REQUEST-ID)%",
@@ -218,6 +243,7 @@ def _access_log(path: Path) -> Json:
         "path": "%REQ(:PATH)%",
         "protocol": "%PROTOCOL%",
         "model": "%REQ(X-RERANK-MODEL)%",
+        "host": "%REQ(:AUTHORITY)%",
         "status": "%RESPONSE_CODE%",
         "details": "%RESPONSE_CODE_DETAILS%",
         "flags": "%RESPONSE_FLAGS%",
@@ -228,12 +254,13 @@ def _access_log(path: Path) -> Json:
         "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
         "caller": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
     }
-    return _extension(
-        "file",
-        f"{_TYPES}.access_loggers.file.v3.FileAccessLog",
-        path=str(path),
-        log_format={"json_format": fields},
-    )
+    if path == Path("/dev/stdout"):  # another user may have opened it, so that it cannot be opened again
+        stream = f"{_TYPES}.access_loggers.stream.v3.StdoutAccessLog"
+        logger = _extension("stdout", stream, log_format={"json_format": fields})
+    else:
+        file = f"{_TYPES}.access_loggers.file.v3.FileAccessLog"
+        logger = _extension("file", file, path=str(path), log_format={"json_format": fields})
+    return {**logger, "filter": {"not_health_check_filter": {}}}
 
 
 def _filter(name: str, type_url: str, **fields: object) -> Json:

@@ -8,13 +8,15 @@ from typing import Any
 
 from rerank_api.errors import KINDS, ErrorCode, error_body
 from rerank_api.faces import FACE_PATHS, MODELS_PATH
+from rerank_gateway.clusters import CLUSTER_HEADER, HOST_PREFIX
 from rerank_gateway.paths import PROXY_PREFIX
-from rerank_gateway.route_filter import too_large
+from rerank_gateway.route_filter import MISSING_MODEL, too_large
 
 RETRY_AFTER_S = 2
 """What a caller is told to wait while a model has no ready replica, or the agent is away."""
 
-_MODEL = "%REQ(X-RERANK-MODEL)%"
+_MODEL = "%REQ(X-RERANK-MODEL?:AUTHORITY)%"
+"""What the request names, else the host that has a model of its own."""
 _INTERNAL = "The gateway could not answer: try again, and tell its operator the header x-request-id."
 
 _CEL_FILTER = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
@@ -30,6 +32,8 @@ def local_reply_config(max_body_bytes: int, receive_timeout_s: float, request_ti
     return {
         "mappers": [
             _as_written(),
+            _health("health_check_ok", 200, "ok"),
+            _health("health_check_failed", 503, "draining"),
             _mapper(
                 _all(_path_prefix(MODELS_PATH), _flags("UF", "UC", "UH", "UT", "UO", "UR", "LR", "UPE")),
                 ErrorCode.GATEWAY_STARTING,
@@ -41,6 +45,12 @@ def local_reply_config(max_body_bytes: int, receive_timeout_s: float, request_ti
                 ErrorCode.NOT_FOUND,
                 f"Below {PROXY_PREFIX} only <model><path> is answered, with one of these paths: "
                 f"{', '.join(FACE_PATHS)}.",
+            ),
+            _mapper(
+                _all(_flags("NC"), _header_prefix(CLUSTER_HEADER, HOST_PREFIX)),
+                ErrorCode.MISSING_MODEL,
+                MISSING_MODEL,
+                param="model",
             ),
             # Envoy lets a request pass when a Lua filter fails.
             _mapper(_all(_flags("NC"), _without("x-rerank-model")), ErrorCode.INTERNAL, _INTERNAL),
@@ -105,19 +115,19 @@ def _malformed(receive_timeout_s: float) -> list[Json]:
 def _as_written() -> Json:
     """Return the mapper that lets bodies pass which are the error body already."""
     return {
-        "filter": {
-            "extension_filter": {
-                "name": "envoy.access_loggers.extension_filters.cel",
-                "typed_config": {
-                    "@type": _CEL_FILTER,
-                    "expression": 'response.code_details in ["lua_response", "direct_response"]',
-                },
-            }
-        },
+        "filter": _details("lua_response", "direct_response"),
         "body_format_override": {
             "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
             "content_type": "application/json",
         },
+    }
+
+
+def _health(details: str, status: int, word: str) -> Json:
+    return {
+        "filter": _details(details),
+        "status_code": status,
+        "body_format_override": {"json_format": {"status": word}},
     }
 
 
@@ -140,6 +150,18 @@ def _mapper(
     return mapper
 
 
+def _details(*details: str) -> Json:
+    """Hold for the answers to which Envoy gives one of these reasons."""
+    among = ", ".join(f'"{reason}"' for reason in details)
+    expression = {"@type": _CEL_FILTER, "expression": f"response.code_details in [{among}]"}
+    return {
+        "extension_filter": {
+            "name": "envoy.access_loggers.extension_filters.cel",
+            "typed_config": expression,
+        }
+    }
+
+
 def _flags(*flags: str) -> Json:
     return {"response_flag_filter": {"flags": list(flags)}}
 
@@ -150,7 +172,11 @@ def _status(op: str, value: int) -> Json:
 
 
 def _path_prefix(prefix: str) -> Json:
-    return {"header_filter": {"header": {"name": ":path", "string_match": {"prefix": prefix}}}}
+    return _header_prefix(":path", prefix)
+
+
+def _header_prefix(header: str, prefix: str) -> Json:
+    return {"header_filter": {"header": {"name": header, "string_match": {"prefix": prefix}}}}
 
 
 def _without(header: str) -> Json:

@@ -45,7 +45,7 @@ class ServedModel:
     name: str
     """The public name: what a request says in `model`."""
     model: str
-    """The RerankModel's own name."""
+    """The RerankModel: `namespace/name` in a cluster, its name alone on one machine."""
     state: ModelState
     message: str
     """One sentence for a person: what is going on, or what is wrong and what to do."""
@@ -55,6 +55,8 @@ class ServedModel:
     """Unix seconds of the RerankModel's creation; of two that claim one name, the older keeps it."""
     progress: float | None = None
     """Share of the current state's work that is done, 0 to 1; None where it cannot be known."""
+    hosts: tuple[str, ...] = ()
+    """Hosts whose requests reach this model where they name none, in lower case."""
 
     def __post_init__(self) -> None:
         if not self.name or not self.model:

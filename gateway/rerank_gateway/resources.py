@@ -1,4 +1,4 @@
-"""A served model as Envoy's resources: one EDS cluster and its endpoints for each public name.
+"""A served model as Envoy's resources: one EDS cluster and its endpoints for each public name and each host.
 
 Fields and their meaning: Envoy's `config.cluster.v3.Cluster` and `config.endpoint.v3.ClusterLoadAssignment`.
 Why each value is what it is: docs/decisions/0004-the-agent-speaks-delta-ads.md.
@@ -7,6 +7,7 @@ Why each value is what it is: docs/decisions/0004-the-agent-speaks-delta-ads.md.
 import functools
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import TypeAlias
 
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
@@ -25,7 +26,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import UInt32Value
 
-from rerank_gateway.models import Endpoint, ServedModel
+from rerank_gateway.clusters import HOST_PREFIX
+from rerank_gateway.models import Endpoint
 
 # The generated classes carry no type information: to the type checker both are Any.
 Cluster: TypeAlias = cluster_pb2.Cluster
@@ -42,27 +44,24 @@ _UNLIMITED = 1_000_000
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-def cluster_name(public_name: str) -> str:
-    """Name the cluster, and its endpoints, of a public model name."""
-    return f"m/{public_name}"
-
-
-def stat_name(public_name: str) -> str:
-    """Name the cluster in statistics: readable, unique, and nothing in it that a label would be split at.
+def stat_name(cluster: str) -> str:
+    """Name a cluster in statistics: readable, unique, and nothing in it that a label would be split at.
 
     The digest keeps `a/b` and `a.b` apart, which read the same once their signs are replaced.
     """
-    readable = re.sub(r"[^A-Za-z0-9_-]", "_", public_name)
-    digest = hashlib.blake2s(public_name.encode(), digest_size=4).hexdigest()
-    return f"{readable}-{digest}"
+    prefix = "host_" if cluster.startswith(HOST_PREFIX) else ""
+    named = cluster.partition("/")[2]
+    readable = re.sub(r"[^A-Za-z0-9_-]", "_", named)
+    digest = hashlib.blake2s(named.encode(), digest_size=4).hexdigest()
+    return f"{prefix}{readable}-{digest}"
 
 
-def cluster(model: ServedModel) -> Cluster:
-    """Build the cluster of a public name. It depends on the name alone, so it is sent once in its life."""
+def cluster(name: str) -> Cluster:
+    """Build a cluster. It depends on its name alone, so it is sent once in its life."""
     built = cluster_pb2.Cluster()
     built.CopyFrom(_nameless_cluster())
-    built.name = cluster_name(model.name)
-    built.alt_stat_name = stat_name(model.name)
+    built.name = name
+    built.alt_stat_name = stat_name(name)
     return built
 
 
@@ -95,14 +94,15 @@ def _nameless_cluster() -> Cluster:
     )
 
 
-def load_assignment(model: ServedModel) -> ClusterLoadAssignment:
-    """Build the endpoints of a public name, sorted and each once, whatever order the source tells them in."""
-    group = endpoint_components_pb2.LocalityLbEndpoints(
-        lb_endpoints=[_lb_endpoint(endpoint) for endpoint in sorted(set(model.endpoints))]
-    )
-    return endpoint_pb2.ClusterLoadAssignment(
-        cluster_name=cluster_name(model.name), endpoints=[group] if model.endpoints else []
-    )
+def load_assignment(name: str, endpoints: Iterable[Endpoint]) -> ClusterLoadAssignment:
+    """Build a cluster's endpoints, sorted and each once, whatever order the source tells them in.
+
+    Each cluster has endpoints under its own name, though aliases share theirs: Envoy stalls for 15 s where
+    two clusters ask for one name.
+    """
+    told = [_lb_endpoint(endpoint) for endpoint in sorted(set(endpoints))]
+    group = endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=told)
+    return endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=[group] if told else [])
 
 
 def _lb_endpoint(endpoint: Endpoint) -> endpoint_components_pb2.LbEndpoint:

@@ -4,6 +4,7 @@
 --   face_paths      the paths that model servers answer, longest first
 --   proxy_prefix    "/model/proxy/"
 --   model_headers   the headers that may name the model, in lower case
+--   cluster_header, and the beginnings of clusters' names: name_prefix, host_prefix
 --   max_name_bytes, max_body_bytes
 --   replies         name of a problem -> {status, body}; the body may hold the hole {at}
 
@@ -70,6 +71,11 @@ local function scanned_model(handle)
   return model, problem, at
 end
 
+-- The host that the caller asks for: no port, lower case.
+local function host_of(headers)
+  return string.lower((string.gsub(headers:get(":authority") or "", ":%d*$", "")))
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local path = headers:get(":path")
@@ -92,7 +98,7 @@ function envoy_on_request(handle)
   if problem then return answer(handle, problem) end
   if not model then
     model, problem, at = scanned_model(handle)
-    if problem then return answer(handle, problem, { at = tostring(at) }) end
+    if problem and problem ~= "missing" then return answer(handle, problem, { at = tostring(at) }) end
   elseif not length then
     handle:body() -- its size is not announced: have Envoy count it against the limit
   end
@@ -101,8 +107,12 @@ function envoy_on_request(handle)
   -- lose the body's limit, which comes from the first route; waiting for the body ends the life of `headers`.
   headers = handle:headers()
   if rewritten then headers:replace(":path", rewritten) end
-  headers:replace("x-rerank-model", model)
-  headers:replace("x-rerank-cluster", "m/" .. model)
+  if model then
+    headers:replace("x-rerank-model", model)
+    headers:replace(settings.cluster_header, settings.name_prefix .. model)
+  else
+    headers:replace(settings.cluster_header, settings.host_prefix .. host_of(headers))
+  end
 end
 
 return is_name

@@ -6,6 +6,7 @@ from importlib import resources
 from rerank_api.errors import KINDS, ErrorCode, error_body
 from rerank_api.faces import FACE_PATHS
 from rerank_api.names import MODEL_NAME_MAX_LENGTH
+from rerank_gateway.clusters import CLUSTER_HEADER, HOST_PREFIX, NAME_PREFIX
 from rerank_gateway.paths import PROXY_PREFIX
 
 MODEL_HEADERS = ("X-GPUStack-Model", "X-Gateway-Model-Name")
@@ -16,6 +17,9 @@ _NAME_RULE = (
     "ends with a letter or digit, and none of its parts between slashes is empty or begins with a dot"
 )
 _WHERE = f"Name it in the body's `model`, or in the header {MODEL_HEADERS[0]}."
+
+MISSING_MODEL = f"The request names no model. {_WHERE}"
+"""The sentence for a request that names no model, on a host that has none either."""
 
 LuaValue = str | int | tuple[str, ...] | dict[str, "LuaValue"]
 
@@ -37,6 +41,9 @@ def lua_code(max_body_bytes: int) -> str:
         "face_paths": tuple(sorted(FACE_PATHS, key=len, reverse=True)),
         "proxy_prefix": PROXY_PREFIX,
         "model_headers": tuple(header.lower() for header in MODEL_HEADERS),
+        "cluster_header": CLUSTER_HEADER,
+        "name_prefix": NAME_PREFIX,
+        "host_prefix": HOST_PREFIX,
         "max_name_bytes": MODEL_NAME_MAX_LENGTH,
         "max_body_bytes": max_body_bytes,
         "replies": _replies(max_body_bytes),
@@ -81,7 +88,6 @@ def _replies(max_body_bytes: int) -> dict[str, LuaValue]:
             f"The request body is no JSON object, so it has no `model`. {_WHERE}",
             "model",
         ),
-        "missing": _reply(ErrorCode.MISSING_MODEL, f"The request names no model. {_WHERE}", "model"),
         "null": _reply(ErrorCode.MISSING_MODEL, f"`model` is null. {_WHERE}", "model"),
         "not_string": _reply(ErrorCode.MISSING_MODEL, f"`model` is not a string: {_NAME_RULE}.", "model"),
         "empty": _reply(ErrorCode.MISSING_MODEL, f"`model` is an empty string: {_NAME_RULE}.", "model"),

@@ -2,11 +2,12 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from rerank_gateway import resources
+from rerank_gateway.clusters import host_cluster, name_cluster
 from rerank_gateway.models import ServedModel, View
 
 
@@ -24,11 +25,12 @@ Resources: TypeAlias = Mapping[str, Resource]
 
 @dataclass(frozen=True)
 class Contest:
-    """One public name that several RerankModels claim."""
+    """One public name, or one host, that several RerankModels claim."""
 
     name: str
     winner: str
     losers: tuple[str, ...]
+    what: Literal["name", "host"] = "name"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Snapshot:
     resources: Mapping[str, Resources]
     """By type URL."""
     contests: tuple[Contest, ...] = ()
+    hosts: Mapping[str, ServedModel] = field(default_factory=dict)
+    """Who answers on a host where a request names no model, sorted by host."""
 
 
 def build(view: View, previous: Snapshot | None = None) -> Snapshot:
@@ -47,19 +51,27 @@ def build(view: View, previous: Snapshot | None = None) -> Snapshot:
 
     A model that is the same in `previous` brings its resources along: only what changed is serialised.
     """
-    models, contests = _settle(view)
+    models, contested_names = _settle("name", ((model.name, model) for model in view))
+    hosts, contested_hosts = _settle("host", ((host, model) for model in view for host in model.hosts))
     clusters: dict[str, Resource] = {}
     assignments: dict[str, Resource] = {}
-    for name, model in models.items():
-        key = resources.cluster_name(name)
-        if previous is not None and previous.models.get(name) == model:
-            clusters[key] = previous.resources[resources.CLUSTER_TYPE][key]
-            assignments[key] = previous.resources[resources.LOAD_ASSIGNMENT_TYPE][key]
-        else:
-            clusters[key] = _resource(resources.cluster(model))
-            assignments[key] = _resource(resources.load_assignment(model))
+    for cluster_name, settled, before in (
+        (name_cluster, models, previous.models if previous is not None else {}),
+        (host_cluster, hosts, previous.hosts if previous is not None else {}),
+    ):
+        for name, model in settled.items():
+            key = cluster_name(name)
+            if previous is not None and before.get(name) == model:
+                clusters[key] = previous.resources[resources.CLUSTER_TYPE][key]
+                assignments[key] = previous.resources[resources.LOAD_ASSIGNMENT_TYPE][key]
+            else:
+                clusters[key] = _resource(resources.cluster(key))
+                assignments[key] = _resource(resources.load_assignment(key, model.endpoints))
     return Snapshot(
-        models, {resources.CLUSTER_TYPE: clusters, resources.LOAD_ASSIGNMENT_TYPE: assignments}, contests
+        models,
+        {resources.CLUSTER_TYPE: clusters, resources.LOAD_ASSIGNMENT_TYPE: assignments},
+        contested_names + contested_hosts,
+        hosts,
     )
 
 
@@ -73,29 +85,34 @@ def changed(old: Resources, new: Resources) -> set[str]:
     return names
 
 
-def _settle(view: View) -> tuple[dict[str, ServedModel], tuple[Contest, ...]]:
-    """Give each public name to the oldest RerankModel that claims it, sorted by public name."""
+def _settle(
+    what: Literal["name", "host"], claimed: Iterable[tuple[str, ServedModel]]
+) -> tuple[dict[str, ServedModel], tuple[Contest, ...]]:
+    """Give each public name, or each host, to the oldest RerankModel that claims it, sorted by what it is."""
     claims: defaultdict[str, list[ServedModel]] = defaultdict(list)
-    for model in view:
-        claims[model.name].append(model)
-    models = {
+    for name, model in claimed:
+        claims[name].append(model)
+    settled = {
         name: claimants[0] if len(claimants) == 1 else min(claimants, key=_seniority)
         for name, claimants in sorted(claims.items())
     }
     contests = tuple(
-        Contest(
-            name, winner.model, tuple(sorted(claim.model for claim in claims[name] if claim is not winner))
-        )
-        for name, winner in models.items()
-        if len(claims[name]) > 1
+        Contest(name, winner.model, losers, what)
+        for name, winner in settled.items()
+        if (losers := tuple(sorted({claim.model for claim in claims[name]} - {winner.model})))
     )
-    return models, contests
+    return settled, contests
 
 
 def _seniority(model: ServedModel) -> tuple[object, ...]:
-    """Order claims by age, then name; the rest only makes the order total."""
+    """Order claims as `rerank_api.names.seniority` does; the rest only makes the order total.
+
+    `namespace/name` is compared by its parts: as one text, `a-b/x` would come before `a/x`.
+    """
+    namespace, _, name = model.model.rpartition("/")
     progress = -1.0 if model.progress is None else model.progress
-    return (model.created, model.model, model.state, model.message, sorted(model.endpoints), progress)
+    rest = (model.name, model.state, model.message, sorted(model.endpoints), progress, sorted(model.hosts))
+    return (model.created, namespace, name, *rest)
 
 
 def _resource(message: resources.Cluster | resources.ClusterLoadAssignment) -> Resource:

@@ -3,7 +3,7 @@
 Format, JSON in UTF-8::
 
     {"version": 1, "models": [{"name", "model", "state", "message", "created", "progress",
-                               "endpoints": [{"address", "port"}]}]}
+                               "endpoints": [{"address", "port"}], "hosts": [""]}]}
 """
 
 import asyncio

@@ -1,12 +1,9 @@
 """The gateway's two processes, agent and Envoy: their commands, whether they answer, and Envoy's drain."""
 
-import asyncio
 import contextlib
-import json
 import os
 import re
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +13,8 @@ from rerank_api.faces import MODELS_PATH
 from rerank_cli.errors import StartError
 from rerank_cli.up.listen import Listen
 from rerank_cli.up.processes import Command
-from rerank_gateway import envoy_binary
-from rerank_gateway.bootstrap import BootstrapSettings, arguments, bootstrap
+from rerank_gateway import admin, envoy_binary, envoy_process
+from rerank_gateway.bootstrap import BootstrapSettings
 
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 """Of the environment; only the servers need them."""
@@ -53,12 +50,7 @@ def envoy_command(run_dir: Path, listen: Listen) -> Command:
     Raises `OSError` where it cannot be written, `EnvoyNotFoundError` where this machine has no Envoy.
     """
     settings = BootstrapSettings(listen_address=listen.address, listen_port=listen.port, socket_dir=run_dir)
-    file = run_dir / "envoy.json"
-    file.write_text(json.dumps(bootstrap(settings), indent=1), encoding="utf-8")
-    argv = (
-        str(envoy_binary.find()), *arguments(settings, file),
-        "--log-level", "warning", "--log-format", "%l: %v",
-    )  # fmt: skip
+    argv = envoy_process.prepare(settings, log_format=envoy_process.PLAIN_LOG)
     return Command(argv, environment=_environment())
 
 
@@ -85,25 +77,8 @@ async def answers(run_dir: Path, wanted: Answers) -> bool:
 
 
 async def drain(run_dir: Path, limit_s: float) -> None:
-    """Let Envoy take no new connections, and return once no request is under way, or after `limit_s`.
-
-    `/healthcheck/fail` closes kept-alive connections with their next answer; `/drain_listeners` closes the
-    listening socket at once and leaves what is under way (Envoy's admin interface).
-    """
-    give_up = time.monotonic() + limit_s
-    with contextlib.suppress(httpx.HTTPError, OSError):
-        async with _client(run_dir / ENVOY_ANSWERS.socket) as client:
-            await client.post("/healthcheck/fail")
-            await client.post("/drain_listeners")
-            while time.monotonic() < give_up:
-                if await _requests_under_way(client) == 0:
-                    return
-                await asyncio.sleep(0.05)
-
-
-async def _requests_under_way(client: httpx.AsyncClient) -> int:
-    answer = await client.get("/stats", params={"filter": r"^http\..*downstream_rq_active$"})
-    return sum(int(value) for value in re.findall(r": (\d+)$", answer.text, re.MULTILINE))
+    """Let Envoy take no new connections, and return once no request is under way, or after `limit_s`."""
+    await admin.drain(run_dir / ENVOY_ANSWERS.socket, limit_s)
 
 
 def _client(socket: Path) -> httpx.AsyncClient:

@@ -154,6 +154,22 @@ class Process:
         return self.log.read_text()
 
 
+@pytest.fixture
+async def process(socket_dir: Path) -> AsyncIterator[Callable[..., Process]]:
+    """Make processes of `python -m rerank_gateway`, not started yet, each with a log of its own."""
+    made: list[Process] = []
+
+    def make(*arguments: str) -> Process:
+        log = socket_dir / f"{arguments[0]}-{len(made)}.log"
+        made.append(Process([sys.executable, "-m", "rerank_gateway", *arguments], log))
+        return made[-1]
+
+    yield make
+    for each in made:
+        if each.child is not None:
+            await each.end()
+
+
 @dataclass
 class AgentProcess(Process):
     """The agent as its own process, following a state file."""

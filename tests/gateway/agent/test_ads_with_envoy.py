@@ -95,7 +95,7 @@ async def test_a_changed_cluster_is_effective_without_waiting_for_a_timeout(
     await envoy.start()
     await envoy.answers("a", "only")
 
-    changed = resources.cluster(served("a", only.port))
+    changed = resources.cluster("m/a")
     changed.connect_timeout.seconds = 3
     body = changed.SerializeToString(deterministic=True)
     publication.publish(replaced(world, resources.CLUSTER_TYPE, "m/a", "new", body))
@@ -122,7 +122,7 @@ async def test_a_cluster_that_changed_while_the_agent_was_away_is_effective_too(
     await envoy.answers("a", "only")
     await before.stop()
 
-    changed = resources.cluster(served("a", only.port))
+    changed = resources.cluster("m/a")
     changed.connect_timeout.seconds = 3
     body = changed.SerializeToString(deterministic=True)
     publication.publish(replaced(world, resources.CLUSTER_TYPE, "m/a", "new", body))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from rerank_gateway import resources, snapshot
+from rerank_gateway.clusters import host_cluster, name_cluster
 from rerank_gateway.models import View
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -51,10 +52,14 @@ def test_a_view_becomes_the_resources_in_its_golden_file(path):
 @settings(deadline=None)
 @given(st.text(min_size=1, max_size=60).filter(lambda name: name.isprintable()))
 def test_a_name_in_statistics_has_no_sign_that_splits_a_label(name):
-    assert re.fullmatch(r"[A-Za-z0-9_-]+", resources.stat_name(name))
+    for cluster in (name_cluster(name), host_cluster(name)):
+        assert re.fullmatch(r"[A-Za-z0-9_-]+", resources.stat_name(cluster))
 
 
-def test_names_that_read_the_same_stay_apart_in_statistics():
-    names = ["a.b", "a/b", "a:b", "a_b", "a-b", "a@b"]
-    assert len({resources.stat_name(name) for name in names}) == len(names)
-    assert resources.stat_name("BAAI/bge-reranker-v2-m3").startswith("BAAI_bge-reranker-v2-m3-")
+def test_names_and_hosts_that_read_the_same_stay_apart_in_statistics():
+    names = ["a.b", "a/b", "a:b", "a_b", "a-b", "a@b", "host_a.b", "h/a.b"]
+    clusters = [*map(name_cluster, names), *map(host_cluster, names)]
+    assert len({resources.stat_name(cluster) for cluster in clusters}) == len(clusters)
+    stat_name = resources.stat_name(name_cluster("BAAI/bge-reranker-v2-m3"))
+    assert stat_name.startswith("BAAI_bge-reranker-v2-m3-")
+    assert resources.stat_name(host_cluster("bge.example.com")).startswith("host_bge_example_com-")

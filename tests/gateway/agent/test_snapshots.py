@@ -2,10 +2,12 @@
 
 import dataclasses
 import random
+from datetime import UTC, datetime
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rerank_api.names import seniority
 from rerank_api.status import ModelState
 from rerank_gateway import resources, snapshot
 from rerank_gateway.models import Endpoint, ServedModel
@@ -14,12 +16,13 @@ from rerank_gateway.snapshot import Contest, Resource
 MODELS = st.builds(
     ServedModel,
     name=st.sampled_from("abc"),
-    model=st.sampled_from("xyz"),
+    model=st.sampled_from(["x", "a/x", "a-b/x"]),
     state=st.sampled_from([ModelState.READY, ModelState.LOADING]),
     message=st.sampled_from(["", "fine"]),
     endpoints=st.lists(st.builds(Endpoint, st.just("10.0.0.1"), st.integers(1, 3)), max_size=3).map(tuple),
     created=st.integers(0, 2),
     progress=st.none() | st.sampled_from([0.0, 0.5]),
+    hosts=st.lists(st.sampled_from(["h", "i"]), max_size=2, unique=True).map(tuple),
 )
 VIEWS = st.lists(MODELS, max_size=8).map(tuple)
 
@@ -59,6 +62,37 @@ def test_the_oldest_keeps_a_name_and_the_smaller_model_name_decides_a_tie(served
     assert built.contests == (Contest("n", "old", ("a", "omega")),)
 
 
+@settings(deadline=None)
+@given(
+    claims=st.lists(
+        st.tuples(st.integers(0, 2**31), st.from_regex("[a-b-]{1,3}", fullmatch=True), st.sampled_from("xy")),
+        min_size=2,
+        max_size=5,
+    )
+)
+def test_who_keeps_a_name_is_who_the_operator_says_keeps_it(claims):
+    def text(created):
+        return datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    view = tuple(
+        ServedModel("n", f"{namespace}/{name}", ModelState.READY, "", created=created)
+        for created, namespace, name in claims
+    )
+    _, namespace, name = min(claims, key=lambda claim: seniority(text(claim[0]), *claim[1:]))
+    assert snapshot.build(view).models["n"].model == f"{namespace}/{name}"
+
+
+def test_a_host_goes_to_the_oldest_model_that_claims_it_whatever_its_names(served):
+    old = served("n", model="a/old", created=1, hosts=("h",))
+    alias = served("o", model="a/old", created=1, hosts=("h",))
+    young = served("m", 9000, model="a/young", created=2, hosts=("h", "i"))
+    built = snapshot.build((young, alias, old))
+    assert {host: model.model for host, model in built.hosts.items()} == {"h": "a/old", "i": "a/young"}
+    assert built.contests == (Contest("h", "a/old", ("a/young",), "host"),)
+    clusters = built.resources[resources.CLUSTER_TYPE]
+    assert set(clusters) == {"m/m", "m/n", "m/o", "h/h", "h/i"}
+
+
 def test_one_changed_model_among_2000_serialises_one_model(served, monkeypatch):
     view = tuple(served(f"m{i}", 9000) for i in range(2000))
     before = snapshot.build(view)
@@ -66,13 +100,13 @@ def test_one_changed_model_among_2000_serialises_one_model(served, monkeypatch):
     for function in ("cluster", "load_assignment"):
         real = getattr(resources, function)
         monkeypatch.setattr(
-            resources, function, lambda model, real=real: (built.append(model.name), real(model))[1]
+            resources, function, lambda name, *rest, real=real: (built.append(name), real(name, *rest))[1]
         )
     changed = (*view[:7], served("m7", 9001), *view[8:])
 
     after = snapshot.build(changed, before)
 
-    assert built == ["m7", "m7"]
+    assert built == ["m/m7", "m/m7"]
     assert after == snapshot.build(changed)
     kinds = (resources.CLUSTER_TYPE, resources.LOAD_ASSIGNMENT_TYPE)
     differences = [snapshot.changed(before.resources[kind], after.resources[kind]) for kind in kinds]

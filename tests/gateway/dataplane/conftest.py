@@ -69,13 +69,20 @@ class Caller:
                     break  # an answer may come before the whole request is read
             return self.read(connection)
 
-    def ask(self, method: str, path: str, body: bytes | None = None, headers: Headers = ()) -> Reply:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Headers = (),
+        host: str = "gateway.test",
+    ) -> Reply:
         """Send one request with a Content-Length where there is a body."""
         length = () if body is None else (("content-length", str(len(body))),)
-        return self.raw(head(method, path, (*headers, *length)) + (body or b""))
+        return self.raw(head(method, path, (*headers, *length), host) + (body or b""))
 
-    def post(self, path: str, body: bytes, headers: Headers = ()) -> Reply:
-        return self.ask("POST", path, body, headers)
+    def post(self, path: str, body: bytes, headers: Headers = (), host: str = "gateway.test") -> Reply:
+        return self.ask("POST", path, body, headers, host)
 
     def post_chunked(self, path: str, body: bytes, headers: Headers = (), size: int = 65_536) -> Reply:
         """Send a body in chunks, without its length ahead."""
@@ -122,11 +129,11 @@ class Gateway:
     agent: subprocess.Popen
 
 
-def head(method: str, path: str, headers: Headers = ()) -> bytes:
+def head(method: str, path: str, headers: Headers = (), host: str = "gateway.test") -> bytes:
     """Write the head of an HTTP/1.1 request, in Latin-1 and unchecked."""
     lines = (
         f"{method} {path} HTTP/1.1",
-        "host: gateway.test",
+        f"host: {host}",
         *(f"{name}: {value}" for name, value in headers),
     )
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
@@ -176,7 +183,7 @@ def gateway_parts() -> Iterator[tuple[BootstrapSettings, Callable, Callable]]:
         def run_envoy(more_lua: str = "") -> Iterator[Caller]:
             config = bootstrap(settings)
             http = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
-            lua = http["typed_config"]["http_filters"][0]["typed_config"]
+            lua = next(f for f in http["typed_config"]["http_filters"] if f["name"] == "lua")["typed_config"]
             lua["default_source_code"]["inline_string"] += more_lua
             with envoy(directory, config, arguments(settings, directory / "envoy.json")):
                 yield Caller(settings.listen_port)
@@ -188,25 +195,26 @@ def fates(upstreams: dict[str, Upstream]) -> tuple[ServedModel, ...]:
     """Return the models, each named for what happens to its requests."""
     closed = Upstream(free_port())
     return (
-        fate("echo", upstreams["echo"]),
+        fate("echo", upstreams["echo"], hosts=("echo.test", "xn--echo-1.test")),
         fate("BAAI/echo:v2@prod", upstreams["echo"]),
         fate("v1", upstreams["echo"]),
-        fate("idle"),
-        fate("refused", closed),
+        fate("idle", hosts=("idle.test",)),
+        fate("refused", closed, hosts=("refused.test",)),
         fate("half-refused", closed, upstreams["echo"]),
         fate("killer", upstreams["killer-1"], upstreams["killer-2"]),
         fate("busy", upstreams["busy-1"], upstreams["busy-2"]),
-        fate("slow", upstreams["slow"]),
+        fate("slow", upstreams["slow"], hosts=("slow.test",)),
     )
 
 
-def fate(name: str, *upstreams: Upstream) -> ServedModel:
+def fate(name: str, *upstreams: Upstream, hosts: tuple[str, ...] = ()) -> ServedModel:
     return ServedModel(
         name=name,
         model="test",
         state=ModelState.READY if upstreams else ModelState.IDLE,
         message="Ready." if upstreams else "Scaled to zero.",
         endpoints=tuple(Endpoint("127.0.0.1", upstream.port) for upstream in upstreams),
+        hosts=hosts,
     )
 
 

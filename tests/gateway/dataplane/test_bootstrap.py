@@ -20,9 +20,14 @@ def manager(config: dict[str, Any]) -> dict[str, Any]:
     return config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
 
 
+def lua_filter(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of the Lua filter of a bootstrap."""
+    return next(f["typed_config"] for f in manager(config)["http_filters"] if f["name"] == "lua")
+
+
 def test_the_bootstrap_is_what_the_golden_file_says() -> None:
     config = bootstrap(SETTINGS)
-    lua = manager(config)["http_filters"][0]["typed_config"]
+    lua = lua_filter(config)
     assert lua["default_source_code"]["inline_string"].startswith("local scan = ")
     lua["default_source_code"]["inline_string"] = "(scan.lua, settings and route.lua)"
     text = json.dumps(config, indent=2) + "\n"
@@ -37,7 +42,7 @@ def test_the_bootstrap_is_what_the_golden_file_says() -> None:
         pytest.param(SETTINGS, id="the defaults"),
         pytest.param(
             BootstrapSettings(
-                "::1",
+                "::",
                 8081,
                 Path("/run/rerank"),
                 max_body_bytes=1_000,
@@ -80,7 +85,7 @@ def test_settings_reach_what_they_are_for() -> None:
     http = manager(config)
     assert http["request_timeout"] == "6.000s"
     assert http["route_config"]["virtual_hosts"][0]["request_body_buffer_limit"] == 123
-    lua = http["http_filters"][0]["typed_config"]["default_source_code"]["inline_string"]
+    lua = lua_filter(config)["default_source_code"]["inline_string"]
     assert '["max_body_bytes"] = 123' in lua
     assert config["static_resources"]["listeners"][0]["address"] == {
         "socket_address": {"address": "0.0.0.0", "port_value": 81}

@@ -1,0 +1,20 @@
+"""Envoy as a process: its configuration in a file, and the command that runs it on that."""
+
+import json
+
+from rerank_gateway import envoy_binary
+from rerank_gateway.bootstrap import BootstrapSettings, arguments, bootstrap
+
+PLAIN_LOG = "%l: %v"
+"""A log format for whoever adds the time and the process's name."""
+
+
+def prepare(settings: BootstrapSettings, *, log_format: str | None = None) -> tuple[str, ...]:
+    """Write the bootstrap into the socket directory, and return the command line; the program comes first.
+
+    Raises `OSError` where it cannot be written, `EnvoyNotFoundError` where this machine has no Envoy.
+    """
+    file = settings.socket_dir / "envoy.json"
+    file.write_text(json.dumps(bootstrap(settings), indent=1), encoding="utf-8")
+    how = () if log_format is None else ("--log-format", log_format)
+    return (str(envoy_binary.find()), *arguments(settings, file), "--log-level", "warning", *how)
