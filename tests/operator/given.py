@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -78,9 +79,18 @@ def accepted(raw: Manifest, by: Settings | None = None) -> Model:
 
 
 def built(raw: Manifest, by: Settings | None = None) -> dict[str, Manifest]:
-    """Return what shall exist for a model, by kind."""
+    """Return what shall exist for a model, by kind; of two Services the model's own."""
     by = by or settings()
-    return {manifest["kind"]: manifest for manifest in desired.manifests(accepted(raw, by), by)}
+    manifests = list(desired.manifests(accepted(raw, by), by))
+    return {manifest["kind"]: manifest for manifest in reversed(manifests)}
+
+
+def golden_manifests(path: Path) -> list[Manifest]:
+    """Return all objects of a golden file: a RerankModel, and settings where they matter."""
+    raw, *by = yaml.safe_load_all(path.read_text(encoding="utf-8"))
+    raw = model(raw["metadata"]["name"], namespace=raw["metadata"]["namespace"], **raw["spec"])
+    chosen = Settings.model_validate(by[0], by_alias=True, by_name=False) if by else settings()
+    return list(desired.manifests(accepted(raw, chosen), chosen))
 
 
 def child(

@@ -1,5 +1,6 @@
 """The pod template: one server, its manifest, its model's files, and what the author adds."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
@@ -81,14 +82,17 @@ def _container(model: Model, server: ServerSettings, mounts: list[dict[str, Any]
 
 
 def _environment(model: Model, server: ServerSettings) -> list[dict[str, Any]]:
-    """Return the variables, each once: the author's over the chart's, and ours where neither says it."""
-    ours: dict[str, dict[str, Any]] = {"HOME": {"name": "HOME", "value": "/tmp"}}  # noqa: S108  # a volume
+    """Return the variables, each once: the author's over the model's token, then the chart's, then ours."""
+    ours = {"name": "HOME", "value": "/tmp"}  # noqa: S108  # a volume
+    given = [ours, *map(_dumped, server.env), *_token(model), *map(_dumped, model.template.env)]
+    return list({one["name"]: one for one in given}.values())
+
+
+def _token(model: Model) -> Iterator[dict[str, Any]]:
     source = model.manifest.spec.source.chosen
     if isinstance(source, HuggingFaceSource) and source.token_secret is not None:
         reference = {"name": source.token_secret.name, "key": source.token_secret.key}
-        ours["HF_TOKEN"] = {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}}
-    given = {one.name: _dumped(one) for one in (*server.env, *model.template.env)}
-    return list({**ours, **given}.values())
+        yield {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}}
 
 
 def _volumes(model: Model) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -1,0 +1,236 @@
+"""What shall exist for a model. `UPDATE_GOLDEN=1 pytest …` writes the golden files anew."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rerank_api.names import is_resource_name
+from rerank_operator import desired
+from rerank_operator.desired.metadata import DIGEST
+from rerank_operator.keys import DEPLOYMENT, MODEL_LABEL, OWNED, key_of, owner_uid
+from rerank_operator.observed import FINGERPRINT
+from rerank_operator.settings import Settings
+from tests.operator.given import KEY, UID, Manifest, accepted, built, golden_manifests, model, settings
+
+GOLDEN = Path(__file__).with_name("golden")
+REWRITE = os.environ.get("UPDATE_GOLDEN") == "1"
+LONGEST = "a" + "b" * 62
+KINDS = {kind.kind for kind in OWNED}
+
+
+class NoAliases(yaml.SafeDumper):
+    """Writes everything out, as kubectl does."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def dumped(manifest: Manifest) -> str:
+    return yaml.dump(manifest, Dumper=NoAliases, sort_keys=False, allow_unicode=True, width=110)
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.in.yaml")), ids=lambda path: path.name)
+def test_a_model_becomes_the_objects_in_its_golden_file(path: Path) -> None:
+    golden = path.with_name(path.name.replace(".in.yaml", ".out.yaml"))
+    result = "---\n".join(map(dumped, golden_manifests(path)))
+    if REWRITE:
+        golden.write_text(result, encoding="utf-8")
+    assert result == golden.read_text(encoding="utf-8")
+
+
+EVERYTHING: Manifest = {
+    "replicas": 2,
+    "ingress": {"host": "bge.example.com"},
+    "template": {"labels": {"team": "search", MODEL_LABEL: "other"}},
+}
+
+
+@pytest.mark.parametrize("kind", ["Ingress", "HTTPRoute"])
+def test_everything_is_found_by_its_model_and_goes_with_it(kind: str) -> None:
+    manifests = list(desired.manifests(*_of(model(**EVERYTHING), ingress={"kind": kind})))
+    assert {manifest["kind"] for manifest in manifests} == KINDS - {"Ingress", "HTTPRoute"} | {kind}
+    for manifest in manifests:
+        assert key_of(manifest) == KEY
+        assert owner_uid(manifest) == UID
+        assert "finalizers" not in manifest["metadata"]
+
+
+def test_the_deployment_is_the_first_that_is_built() -> None:
+    first = next(desired.manifests(*_of(model(**EVERYTHING))))
+    assert first["kind"] == DEPLOYMENT.kind
+
+
+def test_pods_are_selected_by_the_model_alone_for_a_selector_never_changes() -> None:
+    objects = built(model(**EVERYTHING))
+    deployment = objects["Deployment"]["spec"]
+    for selector in (
+        deployment["selector"]["matchLabels"],
+        objects["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        objects["Service"]["spec"]["selector"],
+    ):
+        assert selector == {MODEL_LABEL: KEY.name}
+    assert deployment["template"]["metadata"]["labels"]["team"] == "search"
+    assert deployment["template"]["metadata"]["labels"][MODEL_LABEL] == KEY.name
+
+
+@pytest.mark.parametrize(
+    ("change", "rolls_out"),
+    [
+        pytest.param({"replicas": 3}, False, id="more replicas"),
+        pytest.param({"replicas": 0}, False, id="no replicas"),
+        pytest.param({"ingress": {"host": "other.example.com"}}, False, id="another host"),
+        pytest.param({"profile": "named-only"}, False, id="a profile that says nothing"),
+        pytest.param({"weight": 100}, False, id="a default written out"),
+        pytest.param({"scoring": {"activation": "sigmoid"}}, True, id="another activation"),
+        pytest.param({"names": ["bge", "bge:v2"]}, True, id="another name"),
+        pytest.param({"resources": {"limits": {"memory": "8Gi"}}}, True, id="another limit"),
+        pytest.param({"cache": {"claim": "models"}}, True, id="another cache"),
+        pytest.param({"template": {"labels": {"team": "search"}}}, True, id="another label"),
+        pytest.param({"template": {"image": "example.com/server:2"}}, True, id="another image"),
+    ],
+)
+def test_pods_are_replaced_only_where_something_about_a_pod_changes(change: Any, rolls_out: bool) -> None:
+    by = settings(profiles={"named-only": {}})
+    before, after = (built(model(**spec), by)["Deployment"]["spec"]["template"] for spec in ({}, change))
+    assert (before != after) is rolls_out
+    fingerprints = {one["metadata"]["annotations"][FINGERPRINT] for one in (before, after)}
+    assert len(fingerprints) == 1 + rolls_out
+
+
+def test_every_change_of_an_object_changes_the_digest_that_it_carries() -> None:
+    specs = ({}, {"replicas": 2}, {"replicas": 3}, {"names": ["a"]}, {"ingress": {"host": "a.example.com"}})
+    found = [built(model(**spec))["Deployment"]["metadata"]["annotations"][DIGEST] for spec in specs]
+    assert len(set(found)) == len(specs) - 1, "a host is no part of the Deployment; the others are"
+
+
+@pytest.mark.parametrize(
+    ("chart", "secret", "own", "wanted"),
+    [
+        pytest.param(None, None, None, None, id="nobody gives one"),
+        pytest.param("chart", None, None, "chart", id="the chart's, for all models"),
+        pytest.param("chart", "hub", None, {"name": "hub", "key": "token"}, id="its Secret before it"),
+        pytest.param("chart", "hub", "own", "own", id="the author's own variable before all"),
+    ],
+)
+def test_the_hubs_token_is_the_one_that_is_nearest_to_the_model(
+    chart: str | None, secret: str | None, own: str | None, wanted: object
+) -> None:
+    hub: Manifest = {"repo": "BAAI/bge-reranker-v2-m3"}
+    if secret is not None:
+        hub["tokenSecret"] = {"name": secret, "key": "token"}
+    raw = model(source={"huggingFace": hub}, template={"env": _token(own)})
+    by = settings(server={"image": "server:1", "env": _token(chart)})
+    env = {one["name"]: one for one in _server(built(raw, by))["env"]}
+    found = env.get("HF_TOKEN", {})
+    assert found.get("value", found.get("valueFrom", {}).get("secretKeyRef")) == wanted
+
+
+def _token(value: str | None) -> list[Manifest]:
+    return [] if value is None else [{"name": "HF_TOKEN", "value": value}]
+
+
+def test_a_variable_is_there_once() -> None:
+    env = [{"name": "A", "value": "1"}, {"name": "HOME", "value": "/elsewhere"}]
+    by = settings(server={"image": "server:1", "env": env})
+    found = _server(built(model(template={"env": [{"name": "A", "value": "2"}]}), by))["env"]
+    assert sorted((one["name"], one["value"]) for one in found) == [("A", "2"), ("HOME", "/elsewhere")]
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.in.yaml")), ids=lambda path: path.name)
+def test_pods_ask_for_no_right_that_a_restricted_namespace_refuses(path: Path) -> None:
+    """As the Pod Security Standards list them for `restricted`; host paths and capabilities are asked for
+    by authors alone."""
+    [deployment] = [one for one in golden_manifests(path) if one["kind"] == "Deployment"]
+    pod = deployment["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+    assert pod["automountServiceAccountToken"] is False
+    if "host" not in path.name:
+        assert set(container["securityContext"]["capabilities"]) == {"drop"}
+        assert not [volume for volume in pod["volumes"] if "hostPath" in volume]
+
+
+def test_a_server_can_write_where_it_has_to_on_a_read_only_root() -> None:
+    container = _server(built(model()))
+    writable = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+    assert writable == {"/tmp", "/var/cache/rerank"}
+    assert container["args"][-2:] == ["--cache-dir", "/var/cache/rerank"]
+
+
+def test_every_mount_has_its_volume_and_every_probe_and_service_its_port() -> None:
+    raw = model(source={"pvc": {"claim": "models"}})
+    objects = built(raw)
+    pod, container = objects["Deployment"]["spec"]["template"]["spec"], _server(objects)
+    volumes = [volume["name"] for volume in pod["volumes"]]
+    assert len(set(volumes)) == len(volumes)
+    assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
+    ports = {port["name"] for port in container["ports"]}
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["port"] in ports
+    assert {port["targetPort"] for port in objects["Service"]["spec"]["ports"]} <= ports
+
+
+def test_a_pod_is_given_the_time_to_finish_what_it_has_admitted() -> None:
+    pod = built(model())["Deployment"]["spec"]["template"]["spec"]
+    leaves = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] > leaves + 300
+    own = model(template={"terminationGracePeriodSeconds": 0})
+    assert built(own)["Deployment"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("b", id="one letter"),
+        pytest.param("b" * 55, id="the longest that is not cut"),
+        pytest.param("b" * 54 + "-c", id="cut behind a dash"),
+        pytest.param("b" * 50 + "-----c", id="cut within dashes"),
+        pytest.param(LONGEST, id="as long as a name may be"),
+    ],
+)
+def test_every_object_has_a_name_that_its_kind_may_have(name: str) -> None:
+    by = settings()
+    names = {
+        (manifest["kind"], manifest["metadata"]["name"])
+        for manifest in desired.manifests(accepted(model(name, ingress={"host": "a.example.com"}), by), by)
+    }
+    assert all(is_resource_name(name) for _, name in names)
+    services = sorted(name for kind, name in names if kind == "Service")
+    assert len(services) == 2, "the model's own, and one that stands for the gateway"
+    assert all(len(value) <= 63 for value in (LONGEST, *services))
+
+
+def test_no_alias_stands_beside_the_gateway_itself() -> None:
+    raw = model(namespace="rerank", ingress={"host": "a.example.com"})
+    by = settings()
+    manifests = list(desired.manifests(accepted(raw, by), by))
+    assert [one["metadata"]["name"] for one in manifests if one["kind"] == "Service"] == [KEY.name]
+    [ingress] = [one for one in manifests if one["kind"] == "Ingress"]
+    [path] = ingress["spec"]["rules"][0]["http"]["paths"]
+    assert path["backend"]["service"]["name"] == "rerank-gateway"
+
+
+def test_labels_of_objects_are_ones_that_kubernetes_takes() -> None:
+    for manifest in built(model(LONGEST, **EVERYTHING)).values():
+        for value in manifest["metadata"]["labels"].values():
+            assert re.fullmatch("[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", value)
+
+
+def _of(raw: Manifest, **parts: Any) -> tuple[Any, Settings]:
+    by = settings(**parts)
+    return accepted(raw, by), by
+
+
+def _server(objects: dict[str, Manifest]) -> Manifest:
+    [container] = objects["Deployment"]["spec"]["template"]["spec"]["containers"]
+    found: Manifest = container
+    return found
