@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 from rerank_api.pod import QUANTITY_PATTERN
 from rerank_operator.keys import Manifest
@@ -69,4 +69,7 @@ def _amount(value: object) -> Decimal | None:
         return None
     if (parts := _SUFFIX.fullmatch(text)) and parts[2] in _FACTORS:
         return Decimal(parts[1]) * _FACTORS[parts[2]]
-    return Decimal(text)  # an exponent, as 1e3
+    try:
+        return Decimal(text)  # an exponent, as 1e3
+    except InvalidOperation:
+        return None  # larger than any number: a text that only looks like an amount
