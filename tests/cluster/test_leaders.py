@@ -1,0 +1,29 @@
+"""Two operators: one leads, and the other takes over."""
+
+from tests.cluster.harness.kube import Kube, eventually
+from tests.cluster.harness.models import model
+
+OPERATORS = "app.kubernetes.io/component=operator"
+
+
+def test_when_the_leader_is_killed_the_other_operator_takes_over(kube: Kube, system: Kube) -> None:
+    system("scale", "deployment", "rerank-operator", "--replicas", "2")
+    try:
+        system("rollout", "status", "deployment/rerank-operator", "--timeout=120s")
+        names = {pod["metadata"]["name"] for pod in system.all("pods", OPERATORS)}
+        leader = eventually(lambda: _leader(system, names), "one of them to lead")
+        (other,) = names - {leader}
+        log = system("logs", other)
+        assert "leads" not in log, log
+
+        system("delete", "pod", leader, "--grace-period=0", "--force")
+        eventually(lambda: _leader(system, {other}), "the other to take over", seconds=60)
+        kube.apply(model("of-the-second", replicas=0))
+        kube.says("of-the-second", "ScaledToZero")
+    finally:
+        system("scale", "deployment", "rerank-operator", "--replicas", "1")
+
+
+def _leader(system: Kube, candidates: set[str]) -> str | None:
+    holder = str(system.get("lease", "rerank-operator")["spec"].get("holderIdentity"))
+    return holder if holder in candidates else None
