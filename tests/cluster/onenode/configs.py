@@ -47,6 +47,7 @@ def kubelet(state: State) -> dict[str, Any]:
         "podLogsDir": str(state.root / "pod-logs"),
         "volumePluginDir": str(state.root / "volume-plugins"),
         "maxPods": 200,
+        "nodeStatusUpdateFrequency": "1s",  # so that another number of GPUs is known at once
         # Images come by `ctr images import` and cannot be had again.
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"memory.available": "200Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
