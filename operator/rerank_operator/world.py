@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from rerank_api.names import seniority
 from rerank_operator.keys import KINDS, MODEL, POD, Key, Kind, Manifest, key_of
 
+REMEMBERED = 10_000
+"""Objects that are gone, of which this is remembered until the next list: what is told late is soon told."""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -17,52 +20,61 @@ class Claim:
 
 
 class World:
-    """Objects as the API server last told them. Kept by one event loop; only `put` and `remove` change it."""
+    """Objects as the API server last told them, in whatever order watches, lists and answers tell it.
+
+    A resource version is a number that grows over all objects of a kind, so of two words about one name the
+    one with the larger version stands, also where one of them says that nothing has that name. Kept by one
+    event loop; only `put`, `remove` and `replace` change it.
+    """
 
     def __init__(self) -> None:
         self._objects: dict[Kind, dict[Key, Manifest]] = defaultdict(dict)
         self._of_model: dict[Key, set[tuple[Kind, Key]]] = defaultdict(set)
         self._claims: dict[str, set[Claim]] = defaultdict(set)
+        self._gone: dict[tuple[Kind, Key], int] = {}
+        """The version at which an object was told to be gone: nothing older brings it back."""
+        self._listed: dict[Kind, int] = defaultdict(int)
+        """The version of the last list of a kind: what is not known and not younger is gone."""
 
     def put(self, manifest: Manifest) -> frozenset[Key]:
         """Note how an object is now; return the models that this may concern."""
         kind, place = KINDS[manifest["kind"]], _place(manifest)
-        known = self._objects[kind].get(place)
-        if known is not None and _uid(known) == _uid(manifest) and _version(known) > _version(manifest):
-            return frozenset()  # told late: it has been told in a newer version
-        concerned = self._forget(kind, place)
-        key = key_of(manifest)
-        if key is None:
-            return concerned
-        self._objects[kind][place] = manifest
-        if kind is not MODEL:
-            self._of_model[key].add((kind, place))
-            return concerned | {key}
-        claims = [(name, _claim(manifest)) for name in public_names(manifest)]
-        for name, claim in claims:
-            self._claims[name].add(claim)
-        return concerned | {key} | self._claimants(name for name, _ in claims)
+        if self._is_late(kind, place, _version(manifest)):
+            return frozenset()
+        return self._note(kind, place, manifest)
 
     def remove(self, manifest: Manifest) -> frozenset[Key]:
         """Note that an object is gone; return the models that this may concern."""
-        kind, place = KINDS[manifest["kind"]], _place(manifest)
+        kind, place, version = KINDS[manifest["kind"]], _place(manifest), _version(manifest)
         known = self._objects[kind].get(place)
-        if known is None or _uid(known) != _uid(manifest):
+        if known is not None and _version(known) > version:
             return frozenset()  # another one has its name by now
+        self._gone[kind, place] = max(version, self._gone.pop((kind, place), 0))
+        if len(self._gone) > REMEMBERED:
+            del self._gone[next(iter(self._gone))]
         return self._forget(kind, place)
 
     def replace(self, kind: Kind, manifests: Iterable[Manifest], version: int) -> frozenset[Key]:
         """Note a complete list of one kind, read at a resource version: what is not in it is gone, unless it
         is younger than the list. Return the models concerned."""
+        if version < self._listed[kind]:
+            return frozenset()
         listed = {_place(manifest): manifest for manifest in manifests}
         concerned: set[Key] = set()
         for place, known in tuple(self._objects[kind].items()):
             if place not in listed and _version(known) <= version:
                 concerned |= self._forget(kind, place)
+        self._gone = {
+            (other, place): gone
+            for (other, place), gone in self._gone.items()
+            if other != kind or gone > version
+        }
         for place, manifest in listed.items():
             before = self._objects[kind].get(place)
-            if before is None or _uid(before) != _uid(manifest) or _version(before) < _version(manifest):
-                concerned |= self.put(manifest)
+            is_known = before is not None and _version(before) >= _version(manifest)
+            if not is_known and (kind, place) not in self._gone:
+                concerned |= self._note(kind, place, manifest)
+        self._listed[kind] = version
         return frozenset(concerned)
 
     def models(self) -> Iterator[Key]:
@@ -100,6 +112,27 @@ class World:
             for name in names
             if self._claims.get(name)
         }
+
+    def _is_late(self, kind: Kind, place: Key, version: int) -> bool:
+        """Say whether newer word has been heard of what has a name, or that nothing has it."""
+        known = self._objects[kind].get(place)
+        if known is not None:
+            return _version(known) > version
+        return max(self._gone.get((kind, place), 0), self._listed[kind]) >= version
+
+    def _note(self, kind: Kind, place: Key, manifest: Manifest) -> frozenset[Key]:
+        concerned = self._forget(kind, place)
+        key = key_of(manifest)
+        if key is None:
+            return concerned
+        self._objects[kind][place] = manifest
+        if kind is not MODEL:
+            self._of_model[key].add((kind, place))
+            return concerned | {key}
+        claims = [(name, _claim(manifest)) for name in public_names(manifest)]
+        for name, claim in claims:
+            self._claims[name].add(claim)
+        return concerned | {key} | self._claimants(name for name, _ in claims)
 
     def _claimants(self, names: Iterable[str]) -> set[Key]:
         return {claim.key for name in names for claim in self._claims.get(name, ())}
