@@ -4,6 +4,9 @@ GatewayError
 ├── StateFileError      the state file cannot be read as one whole view
 ├── SocketError         a unix socket cannot be listened on
 ├── EnvoyNotFoundError  no Envoy is installed (`envoy_binary`)
+├── KubernetesError     the API server does not answer, or not as it should
+│   ├── RefusedError    it answered with an HTTP status other than 200
+│   └── SilentError     its answer began and did not end in time
 └── SourceEndedError    the source of models stopped telling
 """
 
@@ -18,6 +21,22 @@ class StateFileError(GatewayError):
 
 class SocketError(GatewayError):
     """The path is too long for a unix socket, taken by something else, or cannot be bound."""
+
+
+class KubernetesError(GatewayError):
+    """Nobody answers, the connection broke, or the answer makes no sense: it is tried again."""
+
+
+class RefusedError(KubernetesError):
+    """The API server answered with an HTTP status other than 200, or ended a watch with one."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{message} ({status})")
+        self.status = status
+
+
+class SilentError(KubernetesError):
+    """An answer began, and did not end in time."""
 
 
 class SourceEndedError(GatewayError):

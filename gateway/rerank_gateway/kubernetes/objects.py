@@ -1,0 +1,177 @@
+"""RerankModels and EndpointSlices, reduced to what the gateway needs: a few fields, each checked.
+
+The manifest's own reader is not used: a field that it does not know yet would take a model off the air.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from rerank_api.names import is_model_name
+from rerank_api.status import ModelState
+from rerank_gateway.models import Endpoint
+
+MODEL_LABEL = "rerank.dev/model"
+"""On a model's Service, from where Kubernetes copies it to the EndpointSlices: the RerankModel's name."""
+
+PORT_NAME = "http"
+
+Json: TypeAlias = Mapping[str, Any]
+Key: TypeAlias = tuple[str, str]
+"""Namespace and name."""
+
+
+class UnreadableError(Exception):
+    """The object cannot be used; the text says which field is wrong, and how."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """One RerankModel."""
+
+    namespace: str
+    name: str
+    created: int
+    """Unix seconds."""
+    names: tuple[str, ...]
+    """Its public names."""
+    host: str | None = None
+    state: ModelState | None = None
+    """What the operator says of it; None where it has said nothing that is understood here."""
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One EndpointSlice of a model: some of its replicas that take traffic."""
+
+    model: Key
+    endpoints: tuple[Endpoint, ...]
+
+
+def key_of(raw: Json) -> Key:
+    """Return an object's key. Raises `UnreadableError`."""
+    metadata = _mapping(raw, "metadata")
+    return _text(metadata, "namespace"), _text(metadata, "name")
+
+
+def model(raw: Json) -> Model | None:
+    """Read a RerankModel; one that is being deleted is gone already. Raises `UnreadableError`."""
+    metadata = _mapping(raw, "metadata")
+    if metadata.get("deletionTimestamp") is not None:
+        return None
+    namespace, name = key_of(raw)
+    spec = _mapping(raw, "spec")
+    state, message = _said(raw.get("status"))
+    return Model(
+        namespace=namespace,
+        name=name,
+        created=_seconds(_text(metadata, "creationTimestamp")),
+        names=_names(spec) or (name,),
+        host=_host(spec),
+        state=state,
+        message=message,
+    )
+
+
+def endpoint_slice(raw: Json) -> Slice | None:
+    """Read an EndpointSlice; None where no model can have replicas in it. Raises `UnreadableError`.
+
+    A replica takes traffic if it is ready, or says nothing of that, and is not terminating. Only the first
+    address of an endpoint has a meaning (`discovery.k8s.io/v1`, Endpoint).
+    """
+    namespace, _ = key_of(raw)
+    label = _mapping(_mapping(raw, "metadata"), "labels").get(MODEL_LABEL)
+    port = _port(raw)
+    if not isinstance(label, str) or port is None or raw.get("addressType") not in ("IPv4", "IPv6"):
+        return None
+    endpoints = tuple(
+        _endpoint(each, port)
+        for each in _list(raw, "endpoints")
+        if _takes_traffic(_mapping(each, "conditions"))
+    )
+    return Slice((namespace, label), endpoints)
+
+
+def _names(spec: Json) -> tuple[str, ...]:
+    names = _list(spec, "names")
+    for name in names:
+        if not isinstance(name, str) or not is_model_name(name):
+            raise UnreadableError(f"spec.names holds {name!r:.80}, which is no model name")
+    return tuple(dict.fromkeys(names))
+
+
+def _host(spec: Json) -> str | None:
+    host = _mapping(spec, "ingress").get("host")
+    if host is None:
+        return None
+    if not isinstance(host, str) or not host:
+        raise UnreadableError(f"spec.ingress.host is {host!r}, which is no host")
+    return host.lower()
+
+
+def _said(status: object) -> tuple[ModelState | None, str | None]:
+    """Return what the operator says, if anything. A state that is unknown here stops no model."""
+    if not isinstance(status, dict):
+        return None, None
+    state, message = status.get("state"), status.get("message")
+    known = ModelState(state) if state in tuple(ModelState) else None
+    return known, message if isinstance(message, str) and message else None
+
+
+def _takes_traffic(conditions: Json) -> bool:
+    return conditions.get("ready") is not False and conditions.get("terminating") is not True
+
+
+def _port(raw: Json) -> int | None:
+    for port in _list(raw, "ports"):
+        number = port.get("port") if isinstance(port, dict) else None
+        if number is not None and port.get("name") == PORT_NAME:
+            if type(number) is not int:
+                raise UnreadableError(f"the port {PORT_NAME} is {number!r}, which is no number")
+            return number
+    return None
+
+
+def _endpoint(raw: object, port: int) -> Endpoint:
+    addresses = _list(raw, "addresses")
+    try:
+        return Endpoint(str(addresses[0]), port)
+    except IndexError:
+        raise UnreadableError("an endpoint has no address") from None
+    except ValueError as error:
+        raise UnreadableError(str(error)) from None
+
+
+def _seconds(timestamp: str) -> int:
+    try:
+        return int(datetime.strptime(timestamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        raise UnreadableError(f"metadata.creationTimestamp is {timestamp!r}, which is no time") from None
+
+
+def _mapping(raw: object, name: str) -> Json:
+    """Return a mapping below a mapping, an empty one where it is absent or null."""
+    value = raw.get(name) if isinstance(raw, dict) else None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UnreadableError(f"{name} is {value!r:.80}, which is no mapping")
+    return value
+
+
+def _list(raw: object, name: str) -> list[Any]:
+    value = raw.get(name) if isinstance(raw, dict) else None
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise UnreadableError(f"{name} is {value!r:.80}, which is no list")
+    return value
+
+
+def _text(raw: Json, name: str) -> str:
+    value = raw.get(name)
+    if not isinstance(value, str) or not value:
+        raise UnreadableError(f"metadata.{name} is {value!r:.80}, which is no text")
+    return value

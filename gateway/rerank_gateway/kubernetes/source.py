@@ -1,0 +1,98 @@
+"""The agent's source in a cluster: views of all RerankModels and their EndpointSlices."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from rerank_api.resource import GROUP, VERSION
+from rerank_gateway.kubernetes import objects
+from rerank_gateway.kubernetes.objects import Key
+from rerank_gateway.kubernetes.reflector import DEFAULT_PACE, Api, Pace, Reflector
+from rerank_gateway.kubernetes.world import Table, World
+from rerank_gateway.models import View
+
+T = TypeVar("T")
+
+_BURST_S = 0.01
+"""How long further changes are waited for before they are told."""
+_IDLE_SHARE = 3.0
+"""Of the time that a view takes to be made and taken, how much more passes before the next."""
+
+
+class KubernetesSource:
+    """Follows a whole cluster, or some namespaces of it, as `Source` asks."""
+
+    def __init__(self, api: Api, namespaces: tuple[str, ...] = (), pace: Pace = DEFAULT_PACE) -> None:
+        self._api = api
+        self._namespaces: tuple[str | None, ...] = tuple(dict.fromkeys(namespaces)) or (None,)
+        self._pace = pace
+
+    async def views(self) -> AsyncGenerator[View, None]:
+        """Yield the first view once every list is complete, then one after each burst of changes."""
+        world, changed = World(), asyncio.Event()
+        reflectors = [
+            reflector
+            for namespace in self._namespaces
+            for reflector in self._reflectors(world, namespace, changed.set)
+        ]
+        following = [asyncio.create_task(reflector.run()) for reflector in reflectors]
+        for task in following:
+            task.add_done_callback(lambda _: changed.set())
+        try:
+            told, next_at = False, 0.0
+            while True:
+                await changed.wait()
+                await asyncio.sleep(max(_BURST_S, next_at - time.monotonic()))
+                changed.clear()
+                for task in following:
+                    if task.done():
+                        task.result()  # a defect: what a reflector can name it outlives
+                if (world.changed or not told) and all(reflector.listed for reflector in reflectors):
+                    told, began = True, time.monotonic()
+                    yield world.view()
+                    next_at = time.monotonic() + (time.monotonic() - began) * _IDLE_SHARE
+        finally:
+            for task in following:
+                task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
+
+    def _reflectors(
+        self, world: World, namespace: str | None, changed: Callable[[], None]
+    ) -> tuple[Reflector[objects.Model], Reflector[objects.Slice]]:
+        below = "" if namespace is None else f"namespaces/{namespace}/"
+        return (
+            Reflector(
+                self._api,
+                f"/apis/{GROUP}/{VERSION}/{below}rerankmodels",
+                objects.model,
+                _Part(world.models, namespace, changed),
+                pace=self._pace,
+            ),
+            Reflector(
+                self._api,
+                f"/apis/discovery.k8s.io/v1/{below}endpointslices",
+                objects.endpoint_slice,
+                _Part(world.slices, namespace, changed),
+                label=objects.MODEL_LABEL,
+                pace=self._pace,
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class _Part(Generic[T]):
+    """What one reflector knows of a table: one namespace, or all; says when it has told something."""
+
+    table: Table[T]
+    namespace: str | None
+    changed: Callable[[], None]
+
+    def put(self, key: Key, new: T | None) -> None:
+        self.table.put(key, new)
+        self.changed()
+
+    def replace(self, objects: Mapping[Key, T]) -> None:
+        self.table.replace(self.namespace, objects)
+        self.changed()

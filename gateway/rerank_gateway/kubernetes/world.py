@@ -1,0 +1,123 @@
+"""RerankModels and EndpointSlices as a view: no I/O, and no more work than what changed."""
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
+from typing import Generic, TypeVar
+
+from rerank_api.status import ModelState
+from rerank_gateway.kubernetes.objects import Key, Model, Slice
+from rerank_gateway.models import Endpoint, ServedModel, View
+
+T = TypeVar("T")
+
+_SERVING = (ModelState.READY, ModelState.DEGRADED)
+
+
+class Table(Generic[T]):
+    """The objects of one kind by key; says of each that comes, changes or goes what it was and what it is."""
+
+    def __init__(self, changed: Callable[[Key, T | None, T | None], None]) -> None:
+        self._objects: dict[Key, T] = {}
+        self._changed = changed
+
+    def __getitem__(self, key: Key) -> T:
+        return self._objects[key]
+
+    def get(self, key: Key) -> T | None:
+        """Return the object, if there is one."""
+        return self._objects.get(key)
+
+    def put(self, key: Key, new: T | None) -> None:
+        """Take over what an object is now; None where it is gone."""
+        old = self._objects.get(key)
+        if old == new:
+            return
+        if new is None:
+            del self._objects[key]
+        else:
+            self._objects[key] = new
+        self._changed(key, old, new)
+
+    def replace(self, namespace: str | None, objects: Mapping[Key, T]) -> None:
+        """Take over all objects of a namespace, or of all: what is not among them is gone."""
+        for key in [key for key in self._objects if namespace in (None, key[0]) and key not in objects]:
+            self.put(key, None)
+        for key, new in objects.items():
+            self.put(key, new)
+
+
+class World:
+    """What is known of a cluster. Its view depends on the objects alone, whatever order they came in."""
+
+    def __init__(self) -> None:
+        self.models: Table[Model] = Table(self._model_changed)
+        self.slices: Table[Slice] = Table(self._slice_changed)
+        self._slices_of: dict[Key, set[Key]] = {}
+        self._served: dict[Key, tuple[ServedModel, ...]] = {}
+        self._stale: set[Key] = set()
+
+    @property
+    def changed(self) -> bool:
+        """Whether the next view may differ from the last."""
+        return bool(self._stale)
+
+    def view(self) -> View:
+        """Return every public name of every model. Only what changed since the last view is made anew."""
+        for key in self._stale:
+            model = self.models.get(key)
+            if model is None:
+                self._served.pop(key, None)
+            else:
+                self._served[key] = served(model, self._endpoints_of(key))
+        self._stale.clear()
+        return tuple(chain.from_iterable(self._served.values()))
+
+    def _endpoints_of(self, model: Key) -> Iterable[Endpoint]:
+        return chain.from_iterable(self.slices[key].endpoints for key in self._slices_of.get(model, ()))
+
+    def _model_changed(self, key: Key, _old: Model | None, _new: Model | None) -> None:
+        self._stale.add(key)
+
+    def _slice_changed(self, key: Key, old: Slice | None, new: Slice | None) -> None:
+        if old is not None:
+            self._slices_of[old.model].discard(key)
+            if not self._slices_of[old.model]:
+                del self._slices_of[old.model]
+            self._stale.add(old.model)
+        if new is not None:
+            self._slices_of.setdefault(new.model, set()).add(key)
+            self._stale.add(new.model)
+
+
+def served(model: Model, endpoints: Iterable[Endpoint]) -> tuple[ServedModel, ...]:
+    """Return a model's public names, all with the same replicas: those of all of its EndpointSlices."""
+    replicas = tuple(sorted(set(endpoints)))
+    state, message = standing(model, len(replicas))
+    return tuple(
+        ServedModel(
+            name=name,
+            model=f"{model.namespace}/{model.name}",
+            state=state,
+            message=message,
+            endpoints=replicas,
+            created=model.created,
+            hosts=() if model.host is None else (model.host,),
+        )
+        for name in model.names
+    )
+
+
+def standing(model: Model, replicas: int) -> tuple[ModelState, str]:
+    """Say how a model stands: as the operator says, unless the endpoints show that this is out of date.
+
+    The operator may be away for hours; whether replicas take traffic is known without it.
+    """
+    if replicas and model.state not in _SERVING:
+        return (
+            ModelState.READY,
+            f"{replicas} {'replica takes' if replicas == 1 else 'replicas take'} traffic.",
+        )
+    if not replicas and (model.state is None or model.state in _SERVING):
+        return ModelState.PENDING, "No replica takes traffic."
+    state = model.state or ModelState.PENDING
+    return state, model.message or f"{state}."
