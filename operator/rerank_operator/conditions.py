@@ -9,6 +9,9 @@ from rerank_api.rerank_model import Condition
 from rerank_api.status import ConditionType
 from rerank_operator.pods import Reason
 
+LONGEST_MESSAGE = 8192
+"""Characters; others' words come in any length, and a status must hold them."""
+
 
 @dataclass(frozen=True)
 class Said:
@@ -36,5 +39,10 @@ def _settled(said: Said, before: Condition | None, generation: int, now: datetim
         observed_generation=generation,
         last_transition_time=now if flipped or before is None else before.last_transition_time,
         reason=said.reason.value,
-        message=said.message,
+        message=shortened(said.message, LONGEST_MESSAGE),
     )
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return a text of at most so many characters; what is cut is marked."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

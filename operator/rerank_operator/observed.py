@@ -8,6 +8,8 @@ from rerank_operator.keys import Manifest
 
 FINGERPRINT = "rerank.dev/fingerprint"
 """Annotation of pods: a digest of the template that they were made from."""
+CONTAINER = "server"
+"""The server's container of a pod, which may hold others that somebody has added."""
 
 
 _FAILURES = frozenset(
@@ -157,15 +159,20 @@ def _pod(manifest: Manifest, fingerprint: str | None, words: Words) -> Pod:
         node=spec.get("nodeName"),
         address=status.get("podIP"),
         unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else None,
-        evicted=f"{status.get('reason', 'Failed')}: {status.get('message', '')}" if failed else None,
+        evicted=_why_it_failed(status) if failed else None,
         container=_container(spec, status),
         warning=words.warnings.get(metadata["uid"]),
         report=words.reports.get(metadata["uid"]),
     )
 
 
+def _why_it_failed(status: Manifest) -> str:
+    reason, message = status.get("reason", "Failed"), status.get("message", "")
+    return f"{reason}: {message}" if message else str(reason)
+
+
 def _container(spec: Manifest, status: Manifest) -> Container:
-    wanted = spec["containers"][0]
+    wanted = next((one for one in spec["containers"] if one["name"] == CONTAINER), spec["containers"][0])
     limit = wanted.get("resources", {}).get("limits", {}).get("memory")
     seen = next((one for one in status.get("containerStatuses") or () if one["name"] == wanted["name"]), None)
     if seen is None:

@@ -67,7 +67,6 @@ _OF_SERVER = {
     ServerState.LOADING: Reason.LOADING,
     ServerState.VERIFYING: Reason.VERIFYING,
     ServerState.WARMING: Reason.VERIFYING,
-    ServerState.READY: Reason.READY,
     ServerState.DRAINING: Reason.DRAINING,
     ServerState.FAILED: Reason.CRASHED,
 }
@@ -80,8 +79,11 @@ _OF_FAILURE = {
 
 
 def standing(pod: Pod) -> Standing:
-    """Say how a pod stands. One that failed stays so until it is past what it failed at: a status that
-    flipped with every new try would tell less, and would be written all the time."""
+    """Say how a pod stands that takes no traffic.
+
+    One that failed stays so until it is past what it failed at: a status that flipped with every new try
+    would tell less, and would be written all the time.
+    """
     held_up = _before_the_container(pod) or _before_the_process(pod)
     if held_up is not None:
         return held_up
@@ -94,20 +96,20 @@ def _before_the_container(pod: Pod) -> Standing | None:
     """Say what keeps the pod from a node, or from its container."""
     container = pod.container
     if pod.evicted is not None:
-        return _failed(Reason.EVICTED, f"A pod was stopped: {_sentence(pod.evicted)}")
+        return _failed(Reason.EVICTED, f"A pod was stopped: {sentence(pod.evicted)}")
     if pod.unschedulable is not None:
-        message = f"No node takes the pod: {_sentence(pod.unschedulable)}"
+        message = f"No node takes the pod: {sentence(pod.unschedulable)}"
         return Standing(ModelState.PENDING, Reason.UNSCHEDULABLE, message)
     if container.waiting in _NO_IMAGE:
         return _failed(
             Reason.IMAGE_NOT_PULLED,
-            f"The image {container.image} cannot be pulled: {_sentence(_pull_error(container))} Check its "
+            f"The image {container.image} cannot be pulled: {sentence(_pull_error(container))} Check its "
             "name, and the pull secrets.",
         )
     if container.waiting in _NOT_MADE:
         return _failed(
             Reason.CONTAINER_NOT_MADE,
-            f"The server's container cannot be made: {_sentence(container.waiting_message)} It is tried "
+            f"The server's container cannot be made: {sentence(container.waiting_message)} It is tried "
             "again by itself once that is mended.",
         )
     return None
@@ -115,7 +117,7 @@ def _before_the_container(pod: Pod) -> Standing | None:
 
 def _before_the_process(pod: Pod) -> Standing | None:
     """Say what keeps the server from running in its container."""
-    if pod.container.ended is not None and not pod.ready:
+    if pod.container.ended is not None:
         return _ended(pod.container)
     if pod.runs:
         return None
@@ -123,7 +125,7 @@ def _before_the_process(pod: Pod) -> Standing | None:
         return Standing(ModelState.PENDING, Reason.STARTING, "The pod waits for a node.")
     if pod.warning is not None:
         message = (
-            f"The node {pod.node} cannot prepare the pod: {_sentence(pod.warning)} It tries again by itself."
+            f"The node {pod.node} cannot prepare the pod: {sentence(pod.warning)} It tries again by itself."
         )
         return _failed(Reason.POD_NOT_PREPARED, message)
     message = f"The node {pod.node} prepares the pod: image and volumes."
@@ -139,7 +141,7 @@ def _ended(container: Container) -> Standing:
             "It is started again.",
         )
     last = [line for line in container.ended_message.splitlines() if line.strip()]
-    words = f": {_sentence(last[-1])}" if last else "."
+    words = f": {sentence(last[-1])}" if last else "."
     return _failed(
         Reason.CRASHED, f"The server ended with exit code {container.exit_code}{words} It is started again."
     )
@@ -147,9 +149,13 @@ def _ended(container: Container) -> Standing:
 
 def _told(report: ServerStatus) -> Standing:
     """Repeat what the server says of itself."""
-    downloads = report.state is ServerState.DOWNLOADING and report.progress
+    downloads = report.state is report.failed_in is ServerState.DOWNLOADING and report.progress
     if report.failure is not None and not downloads:
-        return _failed(_OF_FAILURE.get(report.failed_in or report.state, Reason.CRASHED), report.failure)
+        reason = _OF_FAILURE.get(report.failed_in or report.state, Reason.CRASHED)
+        return _failed(reason, sentence(report.failure))
+    if report.state is ServerState.READY:
+        message = "The server is ready; its pod does not take traffic yet."
+        return Standing(ModelState.VERIFYING, Reason.VERIFYING, message)
     return Standing(MODEL_STATE_OF[report.state], _OF_SERVER[report.state], _with_progress(report))
 
 
@@ -157,7 +163,7 @@ def _with_progress(report: ServerStatus) -> str:
     """Return the server's words; a download in whole percents, so that each is written at most once."""
     if report.state is ServerState.DOWNLOADING and report.progress is not None:
         return f"{report.progress:.0%} downloaded."
-    return _sentence(report.message)
+    return sentence(report.message)
 
 
 def _pull_error(container: Container) -> str:
@@ -171,7 +177,7 @@ def _failed(reason: Reason, message: str) -> Standing:
     return Standing(ModelState.FAILED, reason, message)
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     """Return text of others as a sentence of ours: one line that ends with a full stop."""
     line = " ".join(text.split())
     return line if line.endswith((".", "!", "?")) else f"{line}."

@@ -14,7 +14,7 @@ from rerank_operator.accept import Model, Verdict, accept
 from rerank_operator.errors import ClusterError, ForeignError
 from rerank_operator.keys import DEPLOYMENT, KINDS, MODEL, Key, Kind, Manifest, owner_uid
 from rerank_operator.observed import FINGERPRINT, Observed, Pod, Words, complaint, observe
-from rerank_operator.pods import Obstacle, Reason
+from rerank_operator.pods import Obstacle, Reason, sentence
 from rerank_operator.settings import Settings
 from rerank_operator.status import Seen, runnable, status_for
 from rerank_operator.world import World, public_names
@@ -108,7 +108,7 @@ class Reconciler:
         except ClusterError as error:
             if error.status not in _REFUSALS:
                 raise
-            return Obstacle(Reason.OBJECT_REFUSED, f"The operator {error}.")
+            return Obstacle(Reason.OBJECT_REFUSED, sentence(f"The operator {error}"))
         for kind, manifest in self._superfluous(model, wanted):
             log.info("%s: deleting %s", model.key, kind.kind)
             await self.cluster.delete(kind, manifest)

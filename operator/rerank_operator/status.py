@@ -7,11 +7,15 @@ from datetime import datetime
 from rerank_api.rerank_model import NameStatus, RerankModelStatus, VerificationResult
 from rerank_api.status import SLOWEST_FIRST, ConditionType, ModelState
 from rerank_operator.accept import Model, Refused, Verdict
-from rerank_operator.conditions import Said, settle
+from rerank_operator.conditions import LONGEST_MESSAGE, Said, settle, shortened
 from rerank_operator.keys import MODEL_LABEL, Key
 from rerank_operator.observed import Observed, Pod
-from rerank_operator.pods import Obstacle, Reason, Standing, standing
+from rerank_operator.pods import Obstacle, Reason, Standing, sentence, standing
 from rerank_operator.settings import Settings
+
+_LONGEST_FACT = 200
+"""Characters of a field that names a thing, as of RerankModelStatus."""
+_OF_VERIFICATION = frozenset({Reason.VERIFIED, Reason.VERIFICATION_FAILED, Reason.NOT_VERIFIED})
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,12 @@ def status_for(seen: Seen, settings: Settings, now: datetime) -> RerankModelStat
     return RerankModelStatus(
         conditions=settle(said, seen.before.conditions, seen.generation, now),
         state=stands.state,
-        message=stands.message,
+        message=shortened(stands.message, LONGEST_MESSAGE),
         replicas=deployment.replicas if deployment is not None else 0,
         ready_replicas=len(seen.observed.ready),
         selector=f"{MODEL_LABEL}={seen.key.name}",
-        revision=(report and report.revision) or seen.before.revision,
-        engine=(report and report.engine) or seen.before.engine,
+        revision=_fact(report.revision if report else None) or seen.before.revision,
+        engine=_fact(report.engine if report else None) or seen.before.engine,
         verification=_verification(told) or seen.before.verification,
         names=names,
         served_names=",".join(one.name for one in names if one.accepted) or None,
@@ -129,12 +133,15 @@ def _replacing(serving: int, slowest: Standing) -> Standing:
 
 def _slowest(observed: Observed) -> Standing:
     """Return how the replica stands that holds the wanted version up most."""
-    told = [standing(pod) for pod in observed.current if not pod.ready]
+    coming = [pod for pod in observed.current if not pod.ready]
+    # One that was stopped for good is replaced at once, and stays to be seen for long.
+    told = [standing(pod) for pod in coming if pod.evicted is None] or [standing(pod) for pod in coming]
     if told:
         return min(told, key=lambda one: SLOWEST_FIRST.index(one.state))
     refusal = observed.deployment.refusal if observed.deployment is not None else None
     if refusal is not None:
-        return Standing(ModelState.FAILED, Reason.PODS_REFUSED, f"The API server refuses the pods: {refusal}")
+        message = f"The API server refuses the pods: {sentence(refusal)}"
+        return Standing(ModelState.FAILED, Reason.PODS_REFUSED, message)
     return Standing(ModelState.PENDING, Reason.WAITING_FOR_PODS, "The pods are not there yet.")
 
 
@@ -157,10 +164,12 @@ def _verified(seen: Seen) -> Said:
     found = _verification(told)
     if found is None:
         kept = next((one for one in seen.before.conditions if one.type is ConditionType.VERIFIED), None)
-        if kept is not None and any(pod.current and pod.ready for pod in seen.observed.pods):
+        serves = any(pod.current and pod.ready for pod in seen.observed.pods)
+        if kept is not None and kept.reason in _OF_VERIFICATION and serves:
             return Said(ConditionType.VERIFIED, kept.status, Reason(kept.reason), kept.message)
         return Said(ConditionType.VERIFIED, "Unknown", Reason.NOT_VERIFIED, "No replica has compared scores.")
-    numbers = f"{found.checked} scores compared, the largest deviation is {found.max_deviation:.2g}."
+    scores = _count(found.checked, "score")
+    numbers = f"{scores} compared, the largest deviation is {found.max_deviation:.2g}."
     if found.passed:
         return Said(ConditionType.VERIFIED, "True", Reason.VERIFIED, numbers)
     return Said(ConditionType.VERIFIED, "False", Reason.VERIFICATION_FAILED, numbers)
@@ -186,7 +195,7 @@ def _verification(pod: Pod | None) -> VerificationResult | None:
 def _gpu(verdict: Verdict) -> str | None:
     if not isinstance(verdict, Model):
         return None
-    return ", ".join(_devices(verdict)) or None
+    return _fact(", ".join(_devices(verdict))) or None
 
 
 def _devices(model: Model) -> Iterator[str]:
@@ -207,5 +216,9 @@ def _url(verdict: Verdict, settings: Settings) -> str | None:
     return f"{scheme}://{ingress.host}"
 
 
-def _count(replicas: int) -> str:
-    return "1 replica" if replicas == 1 else f"{replicas} replicas"
+def _fact(text: str | None) -> str | None:
+    return None if text is None else shortened(text, _LONGEST_FACT)
+
+
+def _count(number: int, what: str = "replica") -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"

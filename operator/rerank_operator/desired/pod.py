@@ -9,10 +9,9 @@ from rerank_api.pod import Cache
 from rerank_api.source import ClaimSource, HostPathSource, HuggingFaceSource
 from rerank_operator.accept import Model, server_manifest
 from rerank_operator.desired.metadata import digest, labels
-from rerank_operator.observed import FINGERPRINT
+from rerank_operator.observed import CONTAINER, FINGERPRINT
 from rerank_operator.settings import ServerSettings
 
-CONTAINER = "server"
 PORT = 8000
 PORT_NAME = "http"
 USER = 65532
