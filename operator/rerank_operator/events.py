@@ -18,7 +18,7 @@ _PASSING = frozenset(
 )  # fmt: skip
 """What passes by itself: the status alone tells of it."""
 _LONGEST_NOTE = 1024
-"""Characters that the API server takes."""
+"""Bytes that the API server takes (validation.NoteLengthLimit of k8s.io/kubernetes/pkg/apis/core)."""
 
 
 def event(
@@ -48,7 +48,7 @@ def event(
         "type": "Normal" if after.state in {ModelState.READY, ModelState.IDLE} else "Warning",
         "reason": reason,
         "action": "Reconcile",
-        "note": (after.message or "")[:_LONGEST_NOTE],
+        "note": (after.message or "").encode()[:_LONGEST_NOTE].decode(errors="ignore"),
         "regarding": {
             "apiVersion": MODEL.api_version,
             "kind": MODEL.kind,
