@@ -10,11 +10,19 @@ unexport PYTHONDONTWRITEBYTECODE
 export UV_SYSTEM_CERTS := 1
 ONLY   ?=
 TESTS  ?= tests
+# How a lock is written: hashes, no addresses of an index, every platform and Python from 3.11.
+COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header
+# Of the images; empty ones leave what is said in images/*.Containerfile. Not taken from the environment, where
+# such names mean other things.
+REGISTRY := localhost
+BASE     :=
+PACKAGES :=
+BUILDER  :=
 # The chart carries its own copy: a chart is packed from its folder alone.
 CRDS   := crds charts/rerank-operator/files/crds
 
 .DEFAULT_GOAL := help
-.PHONY: help install run smoke test cluster cluster-down lint format generate lock bench clean
+.PHONY: help install run smoke test cluster cluster-down lint format generate lock bench images images-load clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
@@ -52,12 +60,20 @@ generate: $(READY) ## Write crds/, and the chart's copy, from the API types
 
 lock: $(BIN)/uv ## Choose new versions of the dependencies
 	@mkdir -p locks
-	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --upgrade --all-extras --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -o locks/all.txt
+	@$(COMPILE) --all-extras pyproject.toml -o locks/all.txt
 	@grep -A400 '^uv==' locks/all.txt | awk 'NR>1 && /^[a-z]/ {exit} {print}' > locks/uv.txt
-	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header bench/peers/sentence-transformers.in -c locks/all.txt -o bench/peers/sentence-transformers.txt
+	@$(COMPILE) --extra server pyproject.toml -c locks/all.txt -o locks/server.txt
+	@$(COMPILE) --extra operator --extra gateway pyproject.toml -c locks/all.txt -o locks/control.txt
+	@$(COMPILE) bench/peers/sentence-transformers.in -c locks/all.txt -o bench/peers/sentence-transformers.txt
 
 bench: $(READY) ## Measure against the peers in one run (ONLY=server, gateway or faults)
 	@$(BIN)/python -m bench $(ONLY)
+
+images: ## Build the two images (REGISTRY=, BASE=, PACKAGES=, BUILDER=: docs/images.md)
+	@$(PYTHON) -m images build --registry "$(REGISTRY)" --base "$(BASE)" --packages="$(PACKAGES)" --builder "$(BUILDER)"
+
+images-load: ## Build the test images, load what changed of them into the test cluster
+	@$(PYTHON) -m images load
 
 clean: ## Remove what the targets above made
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
