@@ -10,6 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export UV_SYSTEM_CERTS := 1
 ONLY   ?=
 TESTS  ?= tests
+CLUSTER_TESTS ?= tests/chart tests/cluster
 # How a lock is written: hashes, no addresses of an index, every platform and Python from 3.11.
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header
 # Of the images; empty ones leave what is said in images/*.Containerfile. Not taken from the environment, where
@@ -22,7 +23,7 @@ BUILDER  :=
 CRDS   := crds charts/rerank-operator/files/crds
 
 .DEFAULT_GOAL := help
-.PHONY: help install run smoke test cluster cluster-down lint format generate lock bench images images-load clean
+.PHONY: help install run smoke test test-cluster cluster cluster-down lint format generate lock bench images images-load clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
@@ -35,8 +36,11 @@ run: $(READY) ## Serve the quickstart's model behind the gateway until Ctrl-C
 smoke: $(READY) ## Start the same, rank the example once, exit 0 or 1
 	@$(BIN)/python tests/smoke.py
 
-test: $(READY) ## Run every test (TESTS=path narrows it)
-	@$(BIN)/python -m pytest $(TESTS)
+test: $(READY) ## Run every test that needs no cluster (TESTS=path narrows it)
+	@$(BIN)/python -m pytest $(TESTS) --ignore tests/cluster
+
+test-cluster: cluster images-load ## Run the tests in a real Kubernetes (CLUSTER_TESTS=path narrows it)
+	@$(BIN)/python -m pytest $(CLUSTER_TESTS) --timeout 900 --durations 15
 
 cluster: $(READY) ## Start a real one-node Kubernetes for the tests (root, Go; built once)
 	@$(BIN)/python -m tests.cluster.onenode up

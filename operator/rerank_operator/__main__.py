@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    for chatty in ("kopf", "httpx", "httpcore"):
+    for chatty in ("aiohttp.access", "kopf", "httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         asyncio.run(run(read(options.settings), Where.of_environment(options.health)))

@@ -9,7 +9,7 @@ import aiohttp
 from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
-from rerank_operator.errors import ClusterError, ConflictError
+from rerank_operator.errors import ClusterError, ConflictError, EndingError
 from rerank_operator.keys import CORE_EVENT, EVENT, KINDS, Key, Kind, Manifest
 
 FIELD_MANAGER = "rerank-operator"
@@ -154,9 +154,13 @@ async def translated(what: str, request: Callable[[], Awaitable[Result]]) -> Res
 
 def _refusal(what: str, status: int, content: bytes) -> ClusterError:
     try:
-        reason = str(json.loads(content)["message"])
-    except (ValueError, KeyError, TypeError):
-        reason = content[:200].decode(errors="replace") or f"HTTP {status}"
+        answer = json.loads(content)
+        reason = str(answer["message"])
+        causes = [cause.get("reason") for cause in (answer.get("details") or {}).get("causes") or ()]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        reason, causes = content[:200].decode(errors="replace") or f"HTTP {status}", []
+    if "NamespaceTerminating" in causes:
+        return EndingError(what, status, reason)
     return (ConflictError if status == 409 else ClusterError)(what, status, reason)
 
 

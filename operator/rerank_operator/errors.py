@@ -4,7 +4,8 @@ OperatorError
 ├── SettingsError   the settings file cannot be used: the process ends and says why
 ├── ForeignError    an object of that name exists and is somebody else's: it is left alone, and said
 └── ClusterError    the API server refused or could not be asked: tried again with growing pauses
-    └── ConflictError   somebody changed the object in between
+    ├── ConflictError   somebody changed the object in between
+    └── EndingError     the namespace is being deleted, and takes nothing new
 """
 
 from dataclasses import dataclass
@@ -37,3 +38,7 @@ class ClusterError(OperatorError):
 
 class ConflictError(ClusterError):
     """The object is there already, or was changed in between (409)."""
+
+
+class EndingError(ClusterError):
+    """The namespace is being deleted: nothing can be made in it any more, and nothing needs to be."""

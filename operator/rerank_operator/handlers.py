@@ -6,6 +6,7 @@ from typing import Any
 
 import kopf
 
+from rerank_operator.desired.host import MANAGED_BY
 from rerank_operator.keys import (
     BUDGET,
     DEPLOYMENT,
@@ -15,6 +16,7 @@ from rerank_operator.keys import (
     POD,
     ROUTE,
     SERVICE,
+    SLICE,
     Kind,
     Manifest,
 )
@@ -28,7 +30,15 @@ def watched(settings: Settings) -> Iterator[Kind]:
     """Yield the kinds to watch: models, and what is built for them."""
     yield from (MODEL, DEPLOYMENT, SERVICE, BUDGET, POD)
     # The Gateway API is not in every cluster; an Ingress always is.
-    yield ROUTE if settings.ingress.kind == "HTTPRoute" else INGRESS
+    yield from (ROUTE,) if settings.ingress.kind == "HTTPRoute" else (INGRESS, SLICE)
+
+
+def label_selector(kind: Kind) -> str | None:
+    """Return which objects of a kind are watched; None means all."""
+    if kind is MODEL:
+        return None
+    # Kubernetes copies the label to the EndpointSlices that it makes of our Services.
+    return f"{MODEL_LABEL},{MANAGED_BY}=rerank-operator" if kind is SLICE else MODEL_LABEL
 
 
 def registry(settings: Settings, heard: Heard) -> kopf.OperatorRegistry:
@@ -51,8 +61,8 @@ def framework_settings(settings: Settings) -> kopf.OperatorSettings:
     framework.scanning.disabled = True
     framework.queueing.exit_timeout = 1.0
     for kind in watched(settings):
-        if kind is not MODEL:
-            framework.watching.label_selectors[functools.partial(_is, kind)] = MODEL_LABEL
+        if (selector := label_selector(kind)) is not None:
+            framework.watching.label_selectors[functools.partial(_is, kind)] = selector
     return framework
 
 

@@ -47,12 +47,13 @@ SERVICE = Kind("", "v1", "Service", "services")
 BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 INGRESS = Kind("networking.k8s.io", "v1", "Ingress", "ingresses")
 ROUTE = Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes")
+SLICE = Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices")
 POD = Kind("", "v1", "Pod", "pods")
 CORE_EVENT = Kind("", "v1", "Event", "events")
 """The older face of the same objects, which can be searched by the pod's uid."""
 EVENT = Kind("events.k8s.io", "v1", "Event", "events")
 
-OWNED = (DEPLOYMENT, SERVICE, BUDGET, INGRESS, ROUTE)
+OWNED = (DEPLOYMENT, SERVICE, BUDGET, INGRESS, ROUTE, SLICE)
 """What the operator makes and mends."""
 
 KINDS: Mapping[str, Kind] = {kind.kind: kind for kind in (MODEL, POD, *OWNED)}

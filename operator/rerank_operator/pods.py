@@ -17,6 +17,7 @@ class Reason(StrEnum):
     NAME_TAKEN = "NameTaken"
     OBJECT_NAME_IN_USE = "ObjectNameInUse"
     OBJECT_REFUSED = "ObjectRefused"
+    GATEWAY_NOT_FOUND = "GatewayNotFound"
     SCALED_TO_ZERO = "ScaledToZero"
     ROLLING_OUT = "RollingOut"
     NOT_CREATED = "NotCreated"

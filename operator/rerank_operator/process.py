@@ -13,9 +13,9 @@ import httpx
 import kopf
 
 from rerank_operator.cluster import Cluster
-from rerank_operator.errors import OperatorError
-from rerank_operator.handlers import framework_settings, registry, watched
-from rerank_operator.keys import MODEL, MODEL_LABEL, Key, Manifest
+from rerank_operator.errors import EndingError, OperatorError
+from rerank_operator.handlers import framework_settings, label_selector, registry, watched
+from rerank_operator.keys import Key, Manifest
 from rerank_operator.leader import Candidate, lead
 from rerank_operator.reconcile import Reconciler
 from rerank_operator.reports import Reports
@@ -28,6 +28,8 @@ RESYNC_S = 600.0
 """All lists are read again this often: kopf's watches miss what is deleted while they are disconnected."""
 SETTLE_S = 5.0
 """The same, this long after a watch had to list anew."""
+
+LIST_AGAIN_S = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +116,7 @@ class Operator:
 
     async def work(self) -> None:
         """Bring every model to what its manifest says, from now on."""
-        await self._read_lists()
+        await self._first_lists()
         for key in self._world.models():
             self._queue.add(key)
         async with asyncio.TaskGroup() as parts:
@@ -134,6 +136,8 @@ class Operator:
             key = await self._queue.take()
             try:
                 again_after = await self._reconciler.reconcile(key)
+            except EndingError:
+                self._queue.done(key)
             except OperatorError as error:
                 log.warning("%s: %s; trying again in %.1f s", key, error, self._queue.failed(key))
             except asyncio.CancelledError:
@@ -157,14 +161,22 @@ class Operator:
                 self._listed_anew.set()
                 await asyncio.sleep(SETTLE_S)
 
+    async def _first_lists(self) -> None:
+        """Read every object, however often it takes: an API server that has just begun refuses some kinds."""
+        while True:
+            try:
+                return await self._read_lists()
+            except OperatorError as error:
+                log.warning("%s; trying again in %.0f s", error, LIST_AGAIN_S)
+                await asyncio.sleep(LIST_AGAIN_S)
+
     async def _read_lists(self) -> None:
         """Read every object anew, and have what differs from what was known looked at."""
         for kind in watched(self._settings):
-            label = None if kind is MODEL else MODEL_LABEL
             found: list[Manifest] = []
             versions: list[int] = []
             for namespace in self._settings.namespaces or (None,):
-                items, version = await self._cluster.list(kind, namespace, label)
+                items, version = await self._cluster.list(kind, namespace, label_selector(kind))
                 found += items
                 versions.append(version)
             for key in self._world.replace(kind, found, min(versions)):

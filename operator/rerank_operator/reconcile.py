@@ -11,8 +11,9 @@ from rerank_api.rerank_model import RerankModelStatus
 from rerank_api.status import ServerStatus
 from rerank_operator import desired, drift, events
 from rerank_operator.accept import Model, Verdict, accept
-from rerank_operator.errors import ClusterError, ForeignError
-from rerank_operator.keys import DEPLOYMENT, KINDS, MODEL, Key, Kind, Manifest, owner_uid
+from rerank_operator.desired.host import needs_address
+from rerank_operator.errors import ClusterError, EndingError, ForeignError
+from rerank_operator.keys import DEPLOYMENT, KINDS, MODEL, SERVICE, Key, Kind, Manifest, owner_uid
 from rerank_operator.observed import FINGERPRINT, Observed, Pod, Words, complaint, observe
 from rerank_operator.pods import Obstacle, Reason, sentence
 from rerank_operator.settings import Settings
@@ -71,9 +72,10 @@ class Reconciler:
         wanted: tuple[dict[str, Any], ...] = ()
         obstacle = None
         if isinstance(verdict, Model):
-            wanted = tuple(desired.manifests(verdict, self.settings))
+            gateway = await self._gateway_address(verdict)
+            wanted = tuple(desired.manifests(verdict, self.settings, gateway))
             if runnable(names, key, holders):
-                obstacle = await self._build(verdict, wanted)
+                obstacle = await self._build(verdict, wanted) or self._unwired(verdict, gateway)
         observed = await self._observe(key, wanted)
         before = _status(raw)
         seen = Seen(
@@ -88,6 +90,26 @@ class Reconciler:
         )
         await self._tell(raw, before, status_for(seen, self.settings, self.now()))
         return _look_again(observed, obstacle)
+
+    async def _gateway_address(self, model: Model) -> str | None:
+        """Return the address of the gateway's Service, where the model's host needs it."""
+        if not needs_address(model, self.settings.gateway, self.settings.ingress):
+            return None
+        place = Key(self.settings.gateway.namespace, self.settings.gateway.service)
+        service = await self.cluster.get(SERVICE, place)
+        address = None if service is None else service["spec"].get("clusterIP")
+        return None if address == "None" else address
+
+    def _unwired(self, model: Model, gateway: str | None) -> Obstacle | None:
+        """Say what stands between the model's host and the gateway."""
+        at = self.settings.gateway
+        if gateway is not None or not needs_address(model, at, self.settings.ingress):
+            return None
+        message = (
+            f"spec.ingress.host leads nowhere, because the gateway's Service {at.service} in {at.namespace} "
+            "is not there or has no cluster IP: install the gateway, or remove the field."
+        )
+        return Obstacle(Reason.GATEWAY_NOT_FOUND, message)
 
     def _verdict(self, key: Key, raw: Manifest) -> Verdict:
         """Read a manifest once in each of its generations."""
@@ -106,7 +128,7 @@ class Reconciler:
         except ForeignError as error:
             return Obstacle(Reason.OBJECT_NAME_IN_USE, str(error))
         except ClusterError as error:
-            if error.status not in _REFUSALS:
+            if isinstance(error, EndingError) or error.status not in _REFUSALS:
                 raise
             return Obstacle(Reason.OBJECT_REFUSED, sentence(f"The operator {error}"))
         for kind, manifest in self._superfluous(model, wanted):

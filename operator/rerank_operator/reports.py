@@ -46,8 +46,10 @@ class Reports:
     async def _ask(self, pod: Pod) -> None:
         host = f"[{pod.address}]" if ":" in (pod.address or "") else pod.address
         try:
-            answer = await self._http.get(f"http://{host}:{PORT}/status", timeout=ANSWER_S)
+            # The client's own limit is one of the pauses within an answer.
+            async with asyncio.timeout(ANSWER_S):
+                answer = await self._http.get(f"http://{host}:{PORT}/status", timeout=ANSWER_S)
             self._by_uid[pod.uid] = ServerStatus.model_validate_json(answer.raise_for_status().content)
-        except (httpx.HTTPError, ValidationError) as error:
+        except (TimeoutError, httpx.HTTPError, ValidationError) as error:
             # A process that still starts does not answer; the kubelet's probes notice one that never does.
             log.debug("pod %s does not say how far it is: %r", pod.name, error)

@@ -57,6 +57,8 @@ class IngressSettings(Part):
     tls_secret: str | None = None
     """Secret with the certificate for every host; without one the hosts answer plain HTTP."""
     parent_refs: tuple[ParentReference, ...] = ()
+    timeout: str | None = "310s"
+    """Of HTTPRoutes: longer than the gateway's own 300 s. None leaves it to the controller, often 15 s."""
 
 
 class Profile(Part):

@@ -57,6 +57,7 @@ def kube(release: Release, request: pytest.FixtureRequest) -> Iterator[Kube]:
     kube = Kube(release.cluster, f"{words}-{uuid.uuid4().hex[:4]}")
     release.cluster.kubectl("create", "namespace", kube.namespace)
     yield kube
+    kube("delete", "rerankmodels", "--all", "--wait=false")  # not left to the namespace, which waits for pods
     release.cluster.kubectl("delete", "namespace", kube.namespace, "--wait=false")
 
 

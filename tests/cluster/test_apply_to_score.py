@@ -81,12 +81,14 @@ def test_a_host_of_its_own_reaches_a_model_that_the_request_does_not_name(kube: 
 
 
 def test_a_host_is_gone_with_the_field(kube: Kube) -> None:
-    kube.apply(model("hosted", ingress={"host": "gone.test"}, replicas=0))
-    eventually(lambda: kube.find("ingress", "hosted"), "the Ingress")
-    kube.apply(model("hosted", replicas=0))
-    eventually(lambda: kube.find("ingress", "hosted") is None, "the Ingress to go")
-    eventually(lambda: kube.find("service", "hosted-gateway") is None, "the gateway's other name to go")
-    assert kube.find("deployment", "hosted") is not None
+    kube.apply(model("unhosted", ingress={"host": "gone.test"}, replicas=0))
+    eventually(lambda: kube.find("ingress", "unhosted"), "the Ingress")
+    kube.apply(model("unhosted", replicas=0))
+    eventually(lambda: kube.find("ingress", "unhosted") is None, "the Ingress to go")
+    ours = "rerank.dev/model=unhosted,endpointslice.kubernetes.io/managed-by=rerank-operator"
+    eventually(lambda: kube.all("endpointslices", ours) == [], "what stood for the gateway to go")
+    assert len(kube.all("services")) == 1
+    assert kube.find("deployment", "unhosted") is not None
 
 
 def test_a_model_of_no_replicas_is_idle_and_says_how_to_wake_it(kube: Kube, door: Door) -> None:

@@ -15,6 +15,9 @@ from rerank_gateway.models import Endpoint
 MODEL_LABEL = "rerank.dev/model"
 """On a model's Service, from where Kubernetes copies it to the EndpointSlices: the RerankModel's name."""
 
+SERVICE_LABEL = "kubernetes.io/service-name"
+"""On EndpointSlices, by Kubernetes: the Service that they belong to."""
+
 PORT_NAME = "http"
 
 Json: TypeAlias = Mapping[str, Any]
@@ -82,8 +85,13 @@ def endpoint_slice(raw: Json) -> Slice | None:
     address of an endpoint has a meaning (`discovery.k8s.io/v1`, Endpoint).
     """
     namespace, _ = key_of(raw)
-    label = _mapping(_mapping(raw, "metadata"), "labels").get(MODEL_LABEL)
+    labels = _mapping(_mapping(raw, "metadata"), "labels")
+    label, service = labels.get(MODEL_LABEL), labels.get(SERVICE_LABEL)
     port = _port(raw)
+    if service not in (None, label):
+        return (
+            None  # of another Service that the model has, as the one that leads its own host to the gateway
+        )
     if not isinstance(label, str) or port is None or raw.get("addressType") not in ("IPv4", "IPv6"):
         return None
     endpoints = tuple(

@@ -13,11 +13,14 @@ from rerank_operator.settings import Settings
 __all__ = ["manifests"]
 
 
-def manifests(model: Model, settings: Settings) -> Iterator[dict[str, Any]]:
+def manifests(
+    model: Model, settings: Settings, gateway_address: str | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield every object that shall exist for a model, the Deployment first."""
     yield deployment(model, settings.server)
     yield service(model)
     if model.replicas >= 2:
         yield budget(model)
     if model.manifest.spec.ingress is not None:
-        yield from host(model, model.manifest.spec.ingress.host, settings.gateway, settings.ingress)
+        name = model.manifest.spec.ingress.host
+        yield from host(model, name, settings.gateway, settings.ingress, gateway_address)

@@ -7,42 +7,54 @@ from collections.abc import Iterator
 from typing import Any
 
 from rerank_operator.accept import Model
-from rerank_operator.desired.metadata import owned
-from rerank_operator.keys import INGRESS, ROUTE, SERVICE
+from rerank_operator.desired.metadata import digest, owned
+from rerank_operator.keys import INGRESS, ROUTE, SERVICE, SLICE
 from rerank_operator.settings import GatewaySettings, IngressSettings, ParentReference
 
-GATEWAY_SUFFIX = "-gateway"
-"""Ends the name of the Service that stands for the gateway in another namespace. A model's name has at most
-63 characters, so that name can be too long: `alias_name` cuts it."""
+MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+"""Label that tells our EndpointSlices from those that Kubernetes makes of Services."""
 
 
-def host(model: Model, name: str, gateway: GatewaySettings, ingress: IngressSettings) -> Iterator[Any]:
-    """Build what makes a host reach the gateway."""
+def host(
+    model: Model, name: str, gateway: GatewaySettings, ingress: IngressSettings, address: str | None
+) -> Iterator[Any]:
+    """Build what makes a host reach the gateway.
+
+    An Ingress can only name a Service beside it. In another namespace than the gateway's it names one that
+    has the gateway's own address for its only endpoint: ingress controllers dial endpoints themselves.
+    `address` is that of the gateway's Service, and needed where `needs_address` says so.
+    """
     if ingress.kind == "HTTPRoute":
         yield _route(model, name, gateway, ingress)
         return
     backend = gateway.service
-    if gateway.namespace != model.key.namespace:
-        backend = alias_name(model)
+    if address is not None and needs_address(model, gateway, ingress):
+        backend = f"{model.key.name[:40].rstrip('-')}-gateway-{digest(model.key.name)[:8]}"
         yield _alias(model, backend, gateway)
+        yield _alias_slice(model, backend, gateway, address)
     yield _ingress(model, name, backend, gateway.port, ingress)
 
 
-def alias_name(model: Model) -> str:
-    """Name the Service that stands for the gateway in the model's namespace."""
-    return model.key.name[: 63 - len(GATEWAY_SUFFIX)].rstrip("-") + GATEWAY_SUFFIX
+def needs_address(model: Model, gateway: GatewaySettings, ingress: IngressSettings) -> bool:
+    """Say whether the gateway's Service has to be stood for in the model's namespace."""
+    has_host = model.manifest.spec.ingress is not None
+    return has_host and ingress.kind == "Ingress" and gateway.namespace != model.key.namespace
 
 
 def _alias(model: Model, name: str, gateway: GatewaySettings) -> dict[str, Any]:
-    """An Ingress can only name a Service beside it: this one is another name for the gateway's."""
-    spec = {
-        "type": "ExternalName",
-        "externalName": f"{gateway.service}.{gateway.namespace}.svc.cluster.local",
-        "ports": [{"name": "http", "port": gateway.port, "protocol": "TCP", "targetPort": gateway.port}],
+    port = {"name": "http", "port": gateway.port, "protocol": "TCP", "targetPort": gateway.port}
+    spec = {"type": "ClusterIP", "clusterIP": "None", "ports": [port]}
+    return owned(SERVICE, model, {"spec": spec}, name=name)
+
+
+def _alias_slice(model: Model, name: str, gateway: GatewaySettings, address: str) -> dict[str, Any]:
+    content = {
+        "addressType": "IPv6" if ":" in address else "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        "ports": [{"name": "http", "port": gateway.port, "protocol": "TCP"}],
     }
-    manifest = owned(SERVICE, model, {"spec": spec})
-    manifest["metadata"]["name"] = name
-    return manifest
+    labels = {"kubernetes.io/service-name": name, MANAGED_BY: "rerank-operator"}
+    return owned(SLICE, model, content, name=name, more_labels=labels)
 
 
 def _ingress(model: Model, name: str, backend: str, port: int, ingress: IngressSettings) -> dict[str, Any]:
@@ -72,6 +84,7 @@ def _route(model: Model, name: str, gateway: GatewaySettings, ingress: IngressSe
             {
                 "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
                 "backendRefs": [backend],
+                **({"timeouts": {"request": ingress.timeout}} if ingress.timeout else {}),
             }
         ],
     }

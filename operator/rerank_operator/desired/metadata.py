@@ -28,16 +28,22 @@ def selector(model: Model) -> dict[str, str]:
 
 
 def owned(
-    kind: Kind, model: Model, content: dict[str, Any], annotations: dict[str, str] | None = None
+    kind: Kind,
+    model: Model,
+    content: dict[str, Any],
+    annotations: dict[str, str] | None = None,
+    *,
+    name: str | None = None,
+    more_labels: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return an object of the model's name that goes when the model goes."""
+    """Return an object, of the model's name by default, that goes when the model goes."""
     manifest: dict[str, Any] = {
         "apiVersion": kind.api_version,
         "kind": kind.kind,
         "metadata": {
-            "name": model.key.name,
+            "name": name or model.key.name,
             "namespace": model.key.namespace,
-            "labels": labels(model),
+            "labels": {**labels(model), **(more_labels or {})},
             "annotations": dict(annotations or {}),
             "ownerReferences": [
                 {

@@ -131,8 +131,6 @@ def contour() -> dict[str, Any]:
     return {
         "gateway": {"gatewayRef": {"namespace": "projectcontour", "name": "contour"}},
         "network": {"admin-port": addresses.ADMIN_PORT},
-        # A model's own host in another namespace than the gateway's reaches it by such a Service.
-        "enableExternalNameService": True,
     }
 
 
