@@ -41,7 +41,7 @@ def namespace(cluster: OneNode) -> Iterator[str]:
     create(cluster, *objects)
     cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/web", f"--timeout={WITHIN_S:.0f}s")
     yield NAMESPACE
-    cluster.kubectl("delete", "namespace", NAMESPACE, "--timeout=60s")
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--timeout=60s", "--ignore-not-found")
 
 
 def create(cluster: OneNode, *objects: dict[str, Any]) -> None:

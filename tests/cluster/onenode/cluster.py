@@ -57,6 +57,8 @@ class OneNode(Cluster):
     def start(self, name: str) -> None:
         """Start one component that was stopped, and wait until it is ready."""
         start(self.state, (self.component(name),))
+        if name in ("kubelet", "gpus"):
+            wait_for_node(self.state, self.bin)
 
     def set_gpus(self, count: int) -> None:
         """Make the node offer so many GPUs from now on; return once it does."""

@@ -16,13 +16,18 @@ READY_S = 60.0
 
 @dataclass(frozen=True)
 class Component:
-    """A process of the cluster. `ready` is a URL that answers 200, or `unix:` and the path of a socket."""
+    """A process of the cluster.
+
+    `ready` is a URL that answers 200, or `unix:` and the path of a socket. `says`, if not empty, is what one
+    that has just been started writes into its log before it is ready.
+    """
 
     name: str
     command: tuple[str, ...]
     ready: str
     on_host: bool = False
     ready_s: float = READY_S
+    says: str = ""
 
     def run_as(self) -> tuple[str, ...]:
         """Return the command as it is started, inside the cluster's network or on this machine's."""
@@ -169,11 +174,14 @@ def kubelet(state: State, programs: Path) -> Component:
             str(programs / "kubelet"),
             f"--config={state.config / 'kubelet.yaml'}",
             f"--kubeconfig={state.kubeconfig('kubelet')}",
-            f"--root-dir={state.root / 'kubelet'}",
+            f"--root-dir={state.kubelet}",
             f"--hostname-override={addresses.NODE_NAME}",
             f"--node-ip={addresses.NODE}",
+            "--v=2",
         ),
         f"http://{addresses.NODE}:10248/healthz",
+        # Until its first batch of pods it counts the GPUs of pods that are gone, and refuses new pods.
+        says='"SyncLoop ADD" source="api"',
     )
 
 

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.cluster.onenode import cgroups, host_paths, kernel, leftovers, network, processes
+from tests.cluster.onenode import cgroups, host_paths, kernel, leftovers, network, probes, processes
 from tests.cluster.onenode.errors import OneNodeError
 from tests.cluster.onenode.state import State
 
@@ -19,10 +19,16 @@ def clean(state: State) -> None:
     for point in leftovers.mounts_below(state.root, Path("/proc/self/mountinfo").read_text(encoding="utf-8")):
         subprocess.run(["umount", "--lazy", str(point)], capture_output=True, check=False)
     network.remove()
-    cgroups.remove()
+    probes.wait(_control_groups_are_gone, KILL_S)
     host_paths.give_back(state)
     kernel.put_back(state)
     if state.root.exists():
         shutil.rmtree(state.root)
     if left := leftovers.find(state):
         raise OneNodeError("The cluster is not wholly gone; what is left:\n  " + "\n  ".join(left))
+
+
+def _control_groups_are_gone() -> bool:
+    """Remove what can be removed; the group of a process that is about to be gone cannot, for a moment."""
+    cgroups.remove()
+    return not cgroups.left()

@@ -1,7 +1,8 @@
 """The messages of the kubelet's device plugin protocol, version v1beta1, as far as our plugin speaks it.
 
 Names and numbers are those of k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1/api.proto; what is absent here is
-optional there. A map of protobuf is, on the wire, a list of pairs, and is one here.
+optional there. A map of protobuf is, on the wire, a list of pairs, and is one here. The last two are of
+k8s.io/kubelet/pkg/apis/podresources/v1/api.proto: with them the kubelet says what it has to give.
 """
 
 from typing import Any
@@ -31,6 +32,8 @@ SCHEMA: dict[str, tuple[tuple[str, int, str, bool], ...]] = {
     "Env": (("key", 1, STRING, False), ("value", 2, STRING, False)),
     "ContainerAllocateResponse": (("envs", 1, "Env", True),),
     "AllocateResponse": (("container_responses", 1, "ContainerAllocateResponse", True),),
+    "ContainerDevices": (("resource_name", 1, STRING, False), ("device_ids", 2, STRING, True)),
+    "AllocatableResourcesResponse": (("devices", 1, "ContainerDevices", True),),
 }
 
 

@@ -68,6 +68,11 @@ class State:
         return self.root / "device-plugins"
 
     @property
+    def kubelet(self) -> Path:
+        """Return the kubelet's root directory."""
+        return self.root / "kubelet"
+
+    @property
     def gpus(self) -> Path:
         """Return the file with the number of GPUs that the device plugin offers."""
         return self.root / "gpus"

@@ -4,6 +4,7 @@ import json
 import subprocess
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.onenode import (
@@ -12,6 +13,7 @@ from tests.cluster.onenode import (
     configs,
     debian,
     down,
+    gpu_count,
     host_paths,
     images,
     kernel,
@@ -67,25 +69,34 @@ def is_running(state: State, binaries: Path) -> bool:
 def start(state: State, components: Iterable[Component]) -> None:
     """Start those that do not run, and wait for all."""
     chosen = tuple(components)
+    said_before: dict[str, int] = {}
     for component in chosen:
         if processes.recorded(state, component.name) is None:
+            said_before[component.name] = len(_log(state, component.name))
             processes.start(state, component.name, component.run_as(), environment())
     for component in chosen:
-        wait_for(state, component)
+        wait_for(state, component, said_before.get(component.name))
 
 
-def wait_for(state: State, component: Component) -> None:
-    """Raise NotReadyError, with what the component said last, unless it becomes ready in time."""
+def wait_for(state: State, component: Component, said_before: int | None) -> None:
+    """Raise NotReadyError, with what the component said last, unless it becomes ready in time.
+
+    `said_before` is the length of its log, in characters, before it was started; None if it ran already.
+    """
     begun = time.monotonic()
 
     def ended() -> bool:
         return processes.recorded(state, component.name) is None
 
-    if not probes.wait(lambda: not ended() and probes.answers(component.ready), component.ready_s, ended):
+    def is_ready() -> bool:
+        says = said_before is None or component.says in _log(state, component.name)[said_before:]
+        return says and not ended() and probes.answers(component.ready)
+
+    if not probes.wait(is_ready, component.ready_s, ended):
         how = "ended" if ended() else "is not ready"
         raise NotReadyError(
             f"{component.name} {how} after {time.monotonic() - begun:.0f} s ({component.ready}). "
-            f"The last lines of {state.log(component.name)}:\n{_tail(state.log(component.name))}\n"
+            f"The last lines of {state.log(component.name)}:\n{_tail(_log(state, component.name))}\n"
             "Mend what they say and run `make cluster` again, or end what runs with `make cluster-down`."
         )
 
@@ -119,34 +130,47 @@ def bootstrap_envoy(state: State, binaries: Path) -> None:
 
 
 def wait_for_node(state: State, binaries: Path) -> None:
-    """Wait until pods can be given to the node, its GPUs among what it offers."""
+    """Wait until node and kubelet agree that pods, and the GPUs that are offered, can be given out."""
+    wanted = Node("True", int(state.gpus.read_text(encoding="utf-8")))
 
-    def gpus() -> str:
-        return f"{addresses.GPU_RESOURCE} {state.gpus.read_text(encoding='utf-8').strip()}"
+    def is_ready() -> bool:
+        # The kubelet is asked first: what the status shows may be from before it restarted.
+        return gpu_count.known_to_kubelet(state.kubelet) == wanted.gpus and _node(state, binaries) == wanted
 
-    if not probes.wait(lambda: _node(state, binaries) == ("True", gpus()), NODE_READY_S):
-        ready, offered = _node(state, binaries)
+    if not probes.wait(is_ready, NODE_READY_S):
         raise NotReadyError(
-            f"After {NODE_READY_S:.0f} s the node's condition Ready is {ready!r}, and it offers {offered!r} "
-            f"where it should offer {gpus()!r}. "
-            f"The last lines of {state.log('kubelet')}:\n{_tail(state.log('kubelet'))}\n"
+            f"After {NODE_READY_S:.0f} s the node should be {wanted} and is {_node(state, binaries)}; "
+            f"the kubelet has {gpu_count.known_to_kubelet(state.kubelet)} GPUs to give. "
+            f"The last lines of {state.log('kubelet')}:\n{_tail(_log(state, 'kubelet'))}\n"
             f"`kubectl describe node {addresses.NODE_NAME}` says more; `make cluster-down` ends the cluster."
         )
 
 
-def _node(state: State, binaries: Path) -> tuple[str, str]:
+@dataclass(frozen=True)
+class Node:
+    """What the API says of the node: its condition Ready, and its GPUs."""
+
+    ready: str
+    gpus: int
+
+
+def _node(state: State, binaries: Path) -> Node:
     said = kubectl(
         state.admin, binaries, "get", "node", addresses.NODE_NAME, "--ignore-not-found", "-o", "json"
     )
     status = json.loads(said)["status"] if said else {}
     conditions = {condition["type"]: condition["status"] for condition in status.get("conditions", ())}
-    offered = status.get("allocatable", {}).get(addresses.GPU_RESOURCE, "0")
-    return conditions.get("Ready", "unknown"), f"{addresses.GPU_RESOURCE} {offered}"
+    return Node(
+        conditions.get("Ready", "unknown"), int(status.get("allocatable", {}).get(addresses.GPU_RESOURCE, 0))
+    )
 
 
-def _tail(log: Path) -> str:
+def _log(state: State, component: str) -> str:
     try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return state.log(component).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
-        return "  (there is none)"
-    return "\n".join(f"  {line}" for line in lines[-LOG_LINES:])
+        return ""
+
+
+def _tail(log: str) -> str:
+    return "\n".join(f"  {line}" for line in log.splitlines()[-LOG_LINES:]) or "  (there is none)"
