@@ -70,7 +70,19 @@ def key_of(manifest: Manifest) -> Key | None:
 
 def owner_uid(manifest: Manifest) -> str | None:
     """Return the uid of the RerankModel that controls an object; None where there is none."""
+    owner = _owner(manifest)
+    return None if owner is None else str(owner["uid"])
+
+
+def owner_name(manifest: Manifest) -> str | None:
+    """Return the name of the RerankModel that controls an object; None where there is none."""
+    owner = _owner(manifest)
+    return None if owner is None else str(owner["name"])
+
+
+def _owner(manifest: Manifest) -> Manifest | None:
     for owner in manifest["metadata"].get("ownerReferences") or ():
         if owner.get("controller") and owner.get("kind") == MODEL.kind:
-            return str(owner["uid"])
+            found: Manifest = owner
+            return found
     return None

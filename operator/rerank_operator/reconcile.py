@@ -13,7 +13,7 @@ from rerank_operator import desired, drift, events
 from rerank_operator.accept import Model, Verdict, accept
 from rerank_operator.desired.host import needs_address
 from rerank_operator.errors import ClusterError, EndingError, ForeignError
-from rerank_operator.keys import DEPLOYMENT, KINDS, MODEL, SERVICE, Key, Kind, Manifest, owner_uid
+from rerank_operator.keys import DEPLOYMENT, KINDS, MODEL, SERVICE, Key, Kind, Manifest, owner_name, owner_uid
 from rerank_operator.observed import FINGERPRINT, Observed, Pod, Words, complaint, observe
 from rerank_operator.pods import Obstacle, Reason, sentence
 from rerank_operator.settings import Settings
@@ -22,7 +22,7 @@ from rerank_operator.world import World, public_names
 
 LOOK_WHILE_COMING_S = 1.0
 LOOK_WHILE_FAILING_S = 5.0
-LOOK_WHILE_REFUSED_S = 60.0
+LOOK_NOW_AND_THEN_S = 60.0
 _REFUSALS = frozenset({400, 403, 413, 422})
 """Statuses with which the API server says that an object cannot be, as opposed to not now."""
 
@@ -71,12 +71,14 @@ class Reconciler:
         holders = self.world.holders(names)
         wanted: tuple[dict[str, Any], ...] = ()
         obstacle = None
+        is_whole = True
         if isinstance(verdict, Model):
             gateway = await self._gateway_address(verdict)
             wanted = tuple(desired.manifests(verdict, self.settings, gateway))
             if runnable(names, key, holders):
                 obstacle = await self._build(verdict, wanted) or self._unwired(verdict, gateway)
-        observed = await self._observe(key, wanted)
+                is_whole = obstacle is not None or self._is_whole(verdict, wanted)
+        observed = await self._observe(raw, wanted)
         before = _status(raw)
         seen = Seen(
             key=key,
@@ -89,11 +91,18 @@ class Reconciler:
             obstacle=obstacle,
         )
         await self._tell(raw, before, status_for(seen, self.settings, self.now()))
-        return _look_again(observed, obstacle)
+        unwatched = obstacle is not None or self._needs_gateway(verdict)
+        return min(_due(observed, unwatched=unwatched, is_whole=is_whole), default=None)
+
+    def _needs_gateway(self, verdict: Verdict) -> bool:
+        """Say whether something is built from the gateway's Service, which is not watched."""
+        return isinstance(verdict, Model) and needs_address(
+            verdict, self.settings.gateway, self.settings.ingress
+        )
 
     async def _gateway_address(self, model: Model) -> str | None:
         """Return the address of the gateway's Service, where the model's host needs it."""
-        if not needs_address(model, self.settings.gateway, self.settings.ingress):
+        if not self._needs_gateway(model):
             return None
         place = Key(self.settings.gateway.namespace, self.settings.gateway.service)
         service = await self.cluster.get(SERVICE, place)
@@ -102,9 +111,9 @@ class Reconciler:
 
     def _unwired(self, model: Model, gateway: str | None) -> Obstacle | None:
         """Say what stands between the model's host and the gateway."""
-        at = self.settings.gateway
-        if gateway is not None or not needs_address(model, at, self.settings.ingress):
+        if gateway is not None or not self._needs_gateway(model):
             return None
+        at = self.settings.gateway
         message = (
             f"spec.ingress.host leads nowhere, because the gateway's Service {at.service} in {at.namespace} "
             "is not there or has no cluster IP: install the gateway, or remove the field."
@@ -141,8 +150,8 @@ class Reconciler:
         live = self.world.find(kind, place) or await self.cluster.get(kind, place)
         if live is not None:
             if owner_uid(live) != model.uid:
-                if _is_left_over(live):
-                    return  # of a model that had this name; it is being cleared away, and that brings us back
+                if _is_left_over(live, model):
+                    return  # it is being cleared away, and is looked for again
                 raise ForeignError(_foreign(kind, place))
             if drift.holds(live, manifest):
                 return
@@ -157,23 +166,36 @@ class Reconciler:
             if ours and not gone and (kind.kind, manifest["metadata"]["name"]) not in kept:
                 yield kind, manifest
 
-    async def _observe(self, key: Key, wanted: tuple[Manifest, ...]) -> Observed:
+    def _is_whole(self, model: Model, wanted: tuple[Manifest, ...]) -> bool:
+        """Say whether all that is wanted is there, and nothing of another has its name still."""
+        found = (
+            self.world.find(KINDS[one["kind"]], Key(model.key.namespace, one["metadata"]["name"]))
+            for one in wanted
+        )
+        return all(live is not None and owner_uid(live) == model.uid for live in found)
+
+    async def _observe(self, raw: Manifest, wanted: tuple[Manifest, ...]) -> Observed:
         """Gather what there is of a model, and ask the servers that have something to tell."""
-        pods = self._seen(key, wanted, Words()).pods
+        pods = self._seen(raw, wanted, Words()).pods
         await self.reports.refresh(pods)
         reports = self.reports.known(pod.uid for pod in pods)
-        return self._seen(key, wanted, Words(reports, await self._warnings(key, pods)))
+        warnings = await self._warnings(raw["metadata"]["namespace"], pods)
+        return self._seen(raw, wanted, Words(reports, warnings))
 
-    async def _warnings(self, key: Key, pods: tuple[Pod, ...]) -> Mapping[str, str]:
+    async def _warnings(self, namespace: str, pods: tuple[Pod, ...]) -> Mapping[str, str]:
         asked = [pod for pod in pods if pod.is_prepared]
         told = await asyncio.gather(
-            *(self.cluster.warnings(Key(key.namespace, pod.name), pod.uid) for pod in asked)
+            *(self.cluster.warnings(Key(namespace, pod.name), pod.uid) for pod in asked)
         )
         heard = {pod.uid: complaint(events) for pod, events in zip(asked, told, strict=True)}
         return {uid: words for uid, words in heard.items() if words is not None}
 
-    def _seen(self, key: Key, wanted: tuple[Manifest, ...], words: Words) -> Observed:
-        return observe(self.world.find(DEPLOYMENT, key), self.world.pods(key), _fingerprint(wanted), words)
+    def _seen(self, raw: Manifest, wanted: tuple[Manifest, ...], words: Words) -> Observed:
+        key = Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
+        deployment = self.world.find(DEPLOYMENT, key)
+        if deployment is not None and owner_uid(deployment) != raw["metadata"]["uid"]:
+            return Observed()  # it is not of this model, and so its pods are not
+        return observe(deployment, self.world.pods(key), _fingerprint(wanted), words)
 
     async def _tell(self, raw: Manifest, before: RerankModelStatus, after: RerankModelStatus) -> None:
         if after == before:
@@ -210,9 +232,9 @@ def _fingerprint(wanted: tuple[Manifest, ...]) -> str | None:
     return None
 
 
-def _is_left_over(live: Manifest) -> bool:
-    """Say whether an object was built for another RerankModel, or is on its way out."""
-    return owner_uid(live) is not None or live["metadata"].get("deletionTimestamp") is not None
+def _is_left_over(live: Manifest, model: Model) -> bool:
+    """Say whether an object was built for an earlier RerankModel of this name, or is on its way out."""
+    return owner_name(live) == model.key.name or live["metadata"].get("deletionTimestamp") is not None
 
 
 def _foreign(kind: Kind, place: Key) -> str:
@@ -222,14 +244,19 @@ def _foreign(kind: Kind, place: Key) -> str:
     )
 
 
-def _look_again(observed: Observed, obstacle: Obstacle | None) -> float | None:
-    """Say when there may be something new that no watch tells."""
-    coming = [pod for pod in observed.pods if pod.runs and (not pod.ready or pod.report is None)]
-    if any(pod.is_prepared for pod in observed.pods):
-        return LOOK_WHILE_FAILING_S
-    if coming:
-        return LOOK_WHILE_FAILING_S if all(map(_fails, coming)) else LOOK_WHILE_COMING_S
-    return None if obstacle is None else LOOK_WHILE_REFUSED_S
+def _due(observed: Observed, *, unwatched: bool, is_whole: bool) -> Iterator[float]:
+    """Yield after how many seconds there may be something new that no watch tells."""
+    for pod in observed.pods:
+        if pod.is_prepared:
+            yield LOOK_WHILE_FAILING_S
+        elif pod.runs and not pod.ready:
+            yield LOOK_WHILE_FAILING_S if _fails(pod) else LOOK_WHILE_COMING_S
+        elif pod.runs and pod.report is None:
+            yield LOOK_NOW_AND_THEN_S  # it cannot be asked, and has facts to tell at most
+    if unwatched:
+        yield LOOK_NOW_AND_THEN_S
+    if not is_whole:
+        yield LOOK_WHILE_FAILING_S
 
 
 def _fails(pod: Pod) -> bool:
