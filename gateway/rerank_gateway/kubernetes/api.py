@@ -41,6 +41,7 @@ class KubernetesApi:
                 async with asyncio.timeout(_BEGIN_S):
                     client = await stack.enter_async_context(ApiClient(await self._configuration()))
                     answer = await stack.enter_async_context(await _ask(client, path, query, limits))
+                    stack.callback(_abort, answer)
                     if answer.status != 200:
                         raise await _refusal(answer)
             except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
@@ -77,6 +78,12 @@ async def _ask(
     answer = await client.call_api(method, url, header_params=headers, _request_timeout=limits)
     response: aiohttp.ClientResponse = answer.response
     return response
+
+
+def _abort(answer: aiohttp.ClientResponse) -> None:
+    """End a connection whose answer is not over: who has fallen silent takes no part in a polite end."""
+    if answer.connection is not None and answer.connection.transport is not None:
+        answer.connection.transport.abort()
 
 
 async def _parts(answer: aiohttp.ClientResponse, limit_s: float) -> AsyncIterator[bytes]:

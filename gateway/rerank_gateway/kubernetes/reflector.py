@@ -153,7 +153,7 @@ class Reflector(Generic[T]):
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(seconds),
         }
-        began = time.monotonic()
+        began, before = time.monotonic(), self._version
         try:
             async with self._api.get(self._path, query, seconds + self._pace.late_s) as parts:
                 rest = b""
@@ -169,6 +169,16 @@ class Reflector(Generic[T]):
                 self._failures = 0
         if not calm:
             self._failures += 1
+        if self._version == before and await self._is_behind(before):
+            raise KubernetesError("the cluster was restored to an earlier state")
+
+    async def _is_behind(self, version: str | None) -> bool:
+        """Say whether the cluster has not come to a version yet: a watch from there would stay silent."""
+        now = _version(await self._page(self._query | {"limit": "1"}))
+        try:
+            return int(now) < int(version or 0)
+        except ValueError:  # only where it is not etcd that keeps them
+            return False
 
     def _tell(self, event: Json) -> None:
         """Take one line of a watch. Raises `RefusedError` for one that ends it."""

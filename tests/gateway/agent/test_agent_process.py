@@ -126,6 +126,21 @@ async def test_a_part_that_fails_ends_the_agent_with_the_reason(socket_dir, sour
         ),
         pytest.param(["bootstrap", "--listen", "8080", "--socket-dir", "."], "HOST:PORT", id="no host"),
         pytest.param(
+            ["agent", "--socket-dir", "."],
+            "one of the arguments --state-file --kubernetes is required",
+            id="no source",
+        ),
+        pytest.param(
+            ["agent", "--state-file", "s", "--socket-dir", ".", "--namespace", "rag"],
+            "--namespace and --kubeconfig go with --kubernetes",
+            id="a namespace without Kubernetes",
+        ),
+        pytest.param(
+            ["envoy", "--listen", "127.0.0.1:1", "--socket-dir", "/proc/none"],
+            "Envoy cannot be started",
+            id="a bad directory for Envoy",
+        ),
+        pytest.param(
             ["bootstrap", "--listen", "127.0.0.1:1", "--socket-dir", "/tmp/" + "x" * 100],
             "choose a directory with a shorter path",
             id="a long path for the bootstrap",
