@@ -190,4 +190,10 @@ def _unknown_profile(name: str, profiles: Mapping[str, Profile]) -> str:
 
 
 def _sentence(problems: tuple[Problem, ...]) -> str:
-    return "; ".join(f"{one.field}: {one.message}" if one.field else one.message for one in problems) + "."
+    told = "; ".join(_told(one) for one in problems)
+    return told if told.endswith("?") else f"{told}."
+
+
+def _told(problem: Problem) -> str:
+    message = problem.message.removesuffix(".")
+    return f"{problem.field}: {message}" if problem.field else message

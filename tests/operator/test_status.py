@@ -616,6 +616,17 @@ def test_a_conditions_time_moves_only_when_its_status_flips() -> None:
             id="the replica that serves is believed",
         ),
         pytest.param(
+            Situation(
+                (pod(), pod("bge-2", ready=True)),
+                {"bge-1": says(ServerState.VERIFYING, verification=WRONG), "bge-2": READY},
+                replicas=2,
+            ),
+            "True",
+            Reason.VERIFIED,
+            "12 scores compared, the largest deviation is 0.0012.",
+            id="whichever comes first",
+        ),
+        pytest.param(
             Situation((pod(fingerprint="old", ready=True),), {"bge-1": READY}),
             "Unknown",
             Reason.NOT_VERIFIED,
