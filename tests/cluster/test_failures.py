@@ -1,12 +1,12 @@
 """What goes wrong has its own reason, one event, and an end by itself once the cause is gone."""
 
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 from tests.cluster.harness.kube import Kube, eventually
 from tests.cluster.harness.models import model
+from tests.cluster.harness.release import ctr
 from tests.cluster.onenode.cluster import OneNode
 from tests.support import hub
 
@@ -60,12 +60,12 @@ def test_an_image_that_cannot_be_pulled(kube: Kube, own_cluster: OneNode) -> Non
     assert f"The image {image} cannot be pulled:" in status["message"]
     time.sleep(20)  # pulls alternate with their back-off
     assert kube.status("no-image") == status
-    _ctr(own_cluster, "images", "tag", HUB_IMAGE, image)
+    ctr(own_cluster, "images", "tag", HUB_IMAGE, image)
     try:
         kube.ready("no-image")
         assert_one_event(kube, "no-image", "ImageNotPulled")
     finally:
-        _ctr(own_cluster, "images", "remove", image)
+        ctr(own_cluster, "images", "remove", image)
 
 
 def test_a_model_that_fails_to_load(kube: Kube) -> None:
@@ -206,8 +206,3 @@ def _restarts(kube: Kube, name: str) -> int:
         ),
         default=0,
     )
-
-
-def _ctr(cluster: OneNode, *arguments: str) -> None:
-    command = ["ctr", "--address", str(cluster.containerd_socket), "--namespace", "k8s.io", *arguments]
-    subprocess.run(command, check=True, capture_output=True)

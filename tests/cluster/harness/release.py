@@ -5,14 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.harness.traffic import Door
-from tests.cluster.onenode.cluster import Cluster
+from tests.cluster.onenode.cluster import Cluster, OneNode
 
 CHART = Path(__file__).parents[3] / "charts/rerank-operator"
 VALUES = Path(__file__).parents[1] / "values.yaml"
 NAME = "rerank"
 NAMESPACE = "rerank-system"
+CONTROL_IMAGE = "localhost/rerank-control:test"
 INGRESS_HOST = "rerank.test"
 ROUTE_HOST = "rerank-route.test"
+
+
+def ctr(cluster: OneNode, *arguments: str) -> str:
+    """Ask the node's containerd."""
+    command = ["ctr", "--address", str(cluster.containerd_socket), "--namespace", "k8s.io", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 @dataclass(frozen=True)
@@ -35,12 +42,23 @@ class Release:
         """Install or upgrade, and wait until operator and gateway are ready."""
         self._helm(
             "upgrade", "--install", NAME, str(CHART), "--create-namespace", "--values", str(VALUES),
-            "--wait", "--timeout", "5m", *more,
+            "--wait", "--timeout", "5m", *self._with_image_versions(), *more,
         )  # fmt: skip
 
     def uninstall(self) -> None:
         """Remove it, as a user does."""
         self._helm("uninstall", NAME, "--wait", "--timeout", "5m")
+
+    def _with_image_versions(self) -> list[str]:
+        """Have pods replaced whose image was loaded anew under the same tag."""
+        if not isinstance(self.cluster, OneNode):
+            return []
+        listed = ctr(self.cluster, "images", "list", f"name=={CONTROL_IMAGE}").splitlines()
+        digest = next(word for word in listed[-1].split() if word.startswith("sha256:"))
+        return [
+            "--set-string", f"operator.podAnnotations.loaded={digest}",
+            "--set-string", f"gateway.podAnnotations.loaded={digest}",
+        ]  # fmt: skip
 
     def _helm(self, *arguments: str) -> None:
         command = [

@@ -1,17 +1,17 @@
 """Names and addresses of the cluster.
 
-All are of documentation ranges (RFC 5737), so that a mistake can never reach a real machine, and all are
-inside the cluster's own network namespace: another machine cannot reach them, and its ports are not this
-machine's.
+All are of the range for tests of networks (198.18.0.0/15, RFC 2544), so that a mistake can never reach a real
+machine. Those for documentation would not do: some machines hide real addresses behind them. All are inside
+the cluster's own network namespace: another machine cannot reach them, and its ports are not this machine's.
 """
 
 NODE_NAME = "node-1"
-NODE = "203.0.113.200"  # the node; the control plane listens here too
-HOST = "203.0.113.201"  # this machine, as pods see it
-PODS = "198.51.100.0/24"
-SERVICES = "203.0.113.0/25"
-API_SERVICE = "203.0.113.1"
-DNS_SERVICE = "203.0.113.10"
+NODE = "198.18.0.2"  # the node; the control plane listens here too
+HOST = "198.18.0.3"  # this machine, as pods see it
+PODS = "198.18.1.0/24"
+SERVICES = "198.18.2.0/25"
+API_SERVICE = "198.18.2.1"
+DNS_SERVICE = "198.18.2.10"
 
 API_URL = f"https://{NODE}:6443"
 ETCD_URL = (
