@@ -61,7 +61,8 @@ def build(view: View, previous: Snapshot | None = None) -> Snapshot:
     ):
         for name, model in settled.items():
             key = cluster_name(name)
-            if previous is not None and before.get(name) == model:
+            known = before.get(name)
+            if previous is not None and (known is model or known == model):
                 clusters[key] = previous.resources[resources.CLUSTER_TYPE][key]
                 assignments[key] = previous.resources[resources.LOAD_ASSIGNMENT_TYPE][key]
             else:
@@ -99,7 +100,8 @@ def _settle(
     contests = tuple(
         Contest(name, winner.model, losers, what)
         for name, winner in settled.items()
-        if (losers := tuple(sorted({claim.model for claim in claims[name]} - {winner.model})))
+        if len(claims[name]) > 1
+        and (losers := tuple(sorted({claim.model for claim in claims[name]} - {winner.model})))
     )
     return settled, contests
 
