@@ -150,10 +150,11 @@ class Operator:
 
     async def _resync(self) -> None:
         while True:
-            self._listed_anew.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._listed_anew.wait(), RESYNC_S)
                 await asyncio.sleep(SETTLE_S)
+            # Before they are read: what a watch lists anew while they are may be missing in them.
+            self._listed_anew.clear()
             try:
                 await self._read_lists()
             except OperatorError as error:
