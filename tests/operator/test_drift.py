@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -247,11 +248,13 @@ JSON = st.recursive(
 )
 
 
+@hypothesis.settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=8), JSON, max_size=4))
 def test_any_object_is_what_it_is(manifest: Manifest) -> None:
     assert drift.holds(copy.deepcopy(manifest), manifest)
 
 
+@hypothesis.settings(deadline=None)
 @given(
     st.dictionaries(st.text(max_size=8), JSON, max_size=4),
     st.dictionaries(st.text(max_size=8), JSON, max_size=4),

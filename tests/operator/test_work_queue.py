@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -247,6 +248,7 @@ ACTIONS = st.lists(
 )
 
 
+@hypothesis.settings(deadline=None)
 @given(ACTIONS, st.integers(1, 4))
 def test_whatever_happens_no_key_has_two_workers_and_no_addition_is_lost(
     actions: list[tuple[str, float, str, float]], count: int

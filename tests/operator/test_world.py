@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -255,6 +256,7 @@ def summary(it: World) -> tuple[Any, ...]:
     return models, dict(it.holders(NAMES))
 
 
+@hypothesis.settings(deadline=None)
 @given(STEPS, st.data())
 def test_any_order_of_the_same_words_gives_the_same_world(steps: list[Any], data: st.DataObject) -> None:
     happened = history(steps)
@@ -269,6 +271,7 @@ def test_any_order_of_the_same_words_gives_the_same_world(steps: list[Any], data
     assert summary(shuffled) == summary(in_order)
 
 
+@hypothesis.settings(deadline=None)
 @given(STEPS)
 def test_a_list_puts_right_whatever_was_missed(steps: list[Any]) -> None:
     happened = history(steps)
@@ -281,6 +284,7 @@ def test_a_list_puts_right_whatever_was_missed(steps: list[Any]) -> None:
     assert summary(heard) == summary(complete)
 
 
+@hypothesis.settings(deadline=None)
 @given(STEPS, st.data())
 def test_nobodys_names_change_hands_unheard(steps: list[Any], data: st.DataObject) -> None:
     happened = history(steps)
