@@ -66,12 +66,17 @@ class Cluster:
         kind, place = KINDS[manifest["kind"]], _place(manifest)
         return await self._apply(kind.path(*place), manifest, f"apply {kind.kind} {place}")
 
-    async def apply_status(self, kind: Kind, place: Key, status: Mapping[str, Any]) -> Manifest:
-        """Replace our part of an object's status."""
+    async def apply_status(self, seen: Manifest, status: Mapping[str, Any]) -> Manifest:
+        """Replace our part of an object's status, if it is still the one that was seen."""
+        kind, place = KINDS[seen["kind"]], _place(seen)
         manifest = {
             "apiVersion": kind.api_version,
             "kind": kind.kind,
-            "metadata": {"name": place.name, "namespace": place.namespace},
+            "metadata": {
+                "name": place.name,
+                "namespace": place.namespace,
+                "uid": seen["metadata"]["uid"],
+            },
             "status": status,
         }
         return await self._apply(

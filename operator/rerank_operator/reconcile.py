@@ -13,7 +13,7 @@ from rerank_operator import desired, drift, events
 from rerank_operator.accept import Model, Verdict, accept
 from rerank_operator.desired.host import needs_address
 from rerank_operator.errors import ClusterError, EndingError, ForeignError
-from rerank_operator.keys import DEPLOYMENT, KINDS, MODEL, SERVICE, Key, Kind, Manifest, owner_name, owner_uid
+from rerank_operator.keys import DEPLOYMENT, KINDS, SERVICE, Key, Kind, Manifest, owner_name, owner_uid
 from rerank_operator.observed import FINGERPRINT, Observed, Pod, Words, complaint, observe
 from rerank_operator.pods import Obstacle, Reason, sentence
 from rerank_operator.settings import Settings
@@ -34,7 +34,7 @@ class Cluster(Protocol):
 
     async def get(self, kind: Kind, place: Key) -> Manifest | None: ...
     async def apply(self, manifest: Manifest) -> Manifest: ...
-    async def apply_status(self, kind: Kind, place: Key, status: Mapping[str, Any]) -> Manifest: ...
+    async def apply_status(self, seen: Manifest, status: Mapping[str, Any]) -> Manifest: ...
     async def delete(self, kind: Kind, manifest: Manifest) -> None: ...
     async def tell(self, event: Manifest) -> None: ...
     async def warnings(self, pod: Key, uid: str) -> Sequence[Manifest]: ...
@@ -105,7 +105,13 @@ class Reconciler:
         if not self._needs_gateway(model):
             return None
         place = Key(self.settings.gateway.namespace, self.settings.gateway.service)
-        service = await self.cluster.get(SERVICE, place)
+        try:
+            service = await self.cluster.get(SERVICE, place)
+        except ClusterError as error:
+            if error.status not in _REFUSALS:
+                raise
+            log.warning("%s: %s", model.key, error)
+            return None
         address = None if service is None else service["spec"].get("clusterIP")
         return None if address == "None" else address
 
@@ -203,7 +209,7 @@ class Reconciler:
         key = Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
         status = after.model_dump(mode="json", by_alias=True, exclude_none=True)
         log.info("%s: %s: %s", key, after.state, after.message)
-        self.world.put(await self.cluster.apply_status(MODEL, key, status))
+        self.world.put(await self.cluster.apply_status(raw, status))
         happened = events.event(
             key,
             raw["metadata"]["uid"],

@@ -68,11 +68,14 @@ class InMemoryCluster:
         self._applied[place] = wanted
         return self.put(made) if made != live else copy.deepcopy(made)
 
-    async def apply_status(self, kind: Kind, place: Key, status: Mapping[str, Any]) -> Manifest:
-        self._called(f"status {place.name}")
-        live = self.objects.get((kind.kind, place))
+    async def apply_status(self, seen: Manifest, status: Mapping[str, Any]) -> Manifest:
+        place = _place(seen)
+        self._called(f"status {place[1].name}")
+        live = self.objects.get(place)
         if live is None:
             raise ClusterError("write the status", 404, "not found")
+        if live["metadata"]["uid"] != seen["metadata"]["uid"]:
+            raise ConflictError("write the status", 409, "the UID differs")
         return self.put({**live, "status": copy.deepcopy(dict(status))})
 
     async def delete(self, kind: Kind, manifest: Mapping[str, Any]) -> None:
