@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rerank_gateway.kubernetes.objects import MODEL_LABEL
+from rerank_gateway.kubernetes.objects import MODEL_LABEL, SERVICE_LABEL
 from tests.cluster.apiserver import ApiServer
 
 AGENT = "the-agent"
@@ -54,7 +54,7 @@ def endpoint_slice(name: str, *addresses: str, port: int = 8000) -> dict[str, An
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
-        "metadata": {"name": f"{name}-1", "labels": {MODEL_LABEL: name}},
+        "metadata": {"name": f"{name}-1", "labels": {MODEL_LABEL: name, SERVICE_LABEL: name}},
         "addressType": "IPv4",
         "ports": [{"name": "http", "port": port, "protocol": "TCP"}],
         "endpoints": [{"addresses": [each], "conditions": {"ready": True}} for each in addresses],

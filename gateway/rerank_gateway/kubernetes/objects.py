@@ -81,18 +81,18 @@ def model(raw: Json) -> Model | None:
 def endpoint_slice(raw: Json) -> Slice | None:
     """Read an EndpointSlice; None where no model can have replicas in it. Raises `UnreadableError`.
 
+    A model's replicas are those of the Service of its own name. Another that is made for it has the gateway
+    for its endpoint, so that an Ingress beside the model can name one: requests would go in a circle.
+
     A replica takes traffic if it is ready, or says nothing of that, and is not terminating. Only the first
     address of an endpoint has a meaning (`discovery.k8s.io/v1`, Endpoint).
     """
     namespace, _ = key_of(raw)
     labels = _mapping(_mapping(raw, "metadata"), "labels")
-    label, service = labels.get(MODEL_LABEL), labels.get(SERVICE_LABEL)
-    port = _port(raw)
-    if service not in (None, label):
-        return (
-            None  # of another Service that the model has, as the one that leads its own host to the gateway
-        )
-    if not isinstance(label, str) or port is None or raw.get("addressType") not in ("IPv4", "IPv6"):
+    label, port = labels.get(MODEL_LABEL), _port(raw)
+    if not isinstance(label, str) or labels.get(SERVICE_LABEL) != label:
+        return None
+    if port is None or raw.get("addressType") not in ("IPv4", "IPv6"):
         return None
     endpoints = tuple(
         _endpoint(each, port)

@@ -36,6 +36,7 @@ def endpoint_slice(
     name: str = "bge-1",
     *addresses: str,
     model: object = "bge",
+    service: object = None,
     namespace: str = "rag",
     conditions: object = None,
     ports: object = None,
@@ -49,7 +50,10 @@ def endpoint_slice(
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "labels": {"rerank.dev/model": model, "kubernetes.io/service-name": model},
+            "labels": {
+                "rerank.dev/model": model,
+                "kubernetes.io/service-name": model if service is None else service,
+            },
             "resourceVersion": "1",
         },
         "addressType": "IPv6" if addresses and ":" in addresses[0] else "IPv4",

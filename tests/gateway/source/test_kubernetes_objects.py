@@ -119,6 +119,7 @@ def test_replicas_that_take_traffic_are_read(endpoint_slice, addresses, fields, 
         pytest.param({"ports": [{"name": "grpc", "port": 1}]}, id="no port of that name"),
         pytest.param({"ports": [{"name": "http", "port": None}]}, id="any port"),
         pytest.param({"model": None}, id="no model"),
+        pytest.param({"service": "bge-gateway-1a2b3c4d"}, id="of the Service that leads to the gateway"),
     ],
 )
 def test_a_slice_that_is_of_no_use_has_no_replicas(endpoint_slice, fields):
