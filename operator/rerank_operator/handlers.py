@@ -6,13 +6,13 @@ from typing import Any
 
 import kopf
 
+from rerank_api.names import MODEL_LABEL
 from rerank_operator.desired.host import MANAGED_BY
 from rerank_operator.keys import (
     BUDGET,
     DEPLOYMENT,
     INGRESS,
     MODEL,
-    MODEL_LABEL,
     POD,
     ROUTE,
     SERVICE,

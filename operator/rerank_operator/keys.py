@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
+from rerank_api.names import MODEL_LABEL
+
 Manifest: TypeAlias = Mapping[str, Any]
 """An object as the API server reads or writes it."""
-
-MODEL_LABEL = "rerank.dev/model"
-"""On everything that is built for a model: the model's name."""
 
 
 class Key(NamedTuple):

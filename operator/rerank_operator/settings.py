@@ -3,10 +3,10 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import yaml
-from pydantic import ConfigDict, Field, JsonValue, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from rerank_api.pod import EnvironmentVariable, ImagePullSecret, PodTemplate, Resources
 from rerank_api.status import CamelModel
@@ -59,6 +59,12 @@ class IngressSettings(Part):
     parent_refs: tuple[ParentReference, ...] = ()
     timeout: str | None = "310s"
     """Of HTTPRoutes: longer than the gateway's own 300 s. None leaves it to the controller, often 15 s."""
+
+    @model_validator(mode="after")
+    def _routes_have_parents(self) -> Self:
+        if self.kind == "HTTPRoute" and not self.parent_refs:
+            raise ValueError("an HTTPRoute is attached to a Gateway: name one in parentRefs")
+        return self
 
 
 class Profile(Part):

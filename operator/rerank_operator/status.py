@@ -4,11 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from rerank_api.names import MODEL_LABEL
 from rerank_api.rerank_model import NameStatus, RerankModelStatus, VerificationResult
 from rerank_api.status import SLOWEST_FIRST, ConditionType, ModelState
 from rerank_operator.accept import Model, Refused, Verdict
 from rerank_operator.conditions import LONGEST_MESSAGE, Said, settle, shortened
-from rerank_operator.keys import MODEL_LABEL, Key
+from rerank_operator.keys import Key
 from rerank_operator.observed import Observed, Pod
 from rerank_operator.pods import Obstacle, Reason, Standing, sentence, standing
 from rerank_operator.settings import Settings

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from rerank_gateway.kubernetes.objects import MODEL_LABEL, SERVICE_LABEL
+from rerank_api.names import MODEL_LABEL
+from rerank_gateway.kubernetes.objects import SERVICE_LABEL
 from tests.cluster.apiserver import ApiServer
 
 AGENT = "the-agent"

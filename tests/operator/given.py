@@ -7,11 +7,12 @@ from typing import Any
 
 import yaml
 
+from rerank_api.names import MODEL_LABEL
 from rerank_api.rerank_model import RerankModel
 from rerank_api.schema import structural_schema, with_defaults
 from rerank_operator import desired
 from rerank_operator.accept import Model, accept
-from rerank_operator.keys import MODEL, MODEL_LABEL, Key
+from rerank_operator.keys import MODEL, Key
 from rerank_operator.observed import FINGERPRINT
 from rerank_operator.settings import Settings
 

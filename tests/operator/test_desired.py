@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from rerank_api.names import is_resource_name
+from rerank_api.names import MODEL_LABEL, is_resource_name
 from rerank_operator import desired
 from rerank_operator.desired.metadata import DIGEST
-from rerank_operator.keys import DEPLOYMENT, MODEL_LABEL, OWNED, key_of, owner_uid
+from rerank_operator.keys import DEPLOYMENT, OWNED, key_of, owner_uid
 from rerank_operator.observed import FINGERPRINT
 from rerank_operator.settings import Settings
 from tests.operator.given import (
@@ -73,7 +73,9 @@ EVERYTHING: Manifest = {
     ],
 )
 def test_everything_is_found_by_its_model_and_goes_with_it(kind: str, kinds: set[str]) -> None:
-    manifests = everything(model(**EVERYTHING), settings(ingress={"kind": kind}))
+    manifests = everything(
+        model(**EVERYTHING), settings(ingress={"kind": kind, "parentRefs": [{"name": "public"}]})
+    )
     assert {manifest["kind"] for manifest in manifests} == kinds
     for manifest in manifests:
         assert key_of(manifest) == KEY
@@ -257,7 +259,12 @@ def test_an_ingress_leads_to_the_gateways_own_address(address: str, kind: str) -
     ("namespace", "ingress", "address"),
     [
         pytest.param("rerank", {}, GATEWAY, id="beside the gateway"),
-        pytest.param("search", {"kind": "HTTPRoute"}, GATEWAY, id="a route can name another namespace"),
+        pytest.param(
+            "search",
+            {"kind": "HTTPRoute", "parentRefs": [{"name": "public"}]},
+            GATEWAY,
+            id="a route can name another namespace",
+        ),
         pytest.param("search", {}, None, id="a gateway without an address"),
     ],
 )

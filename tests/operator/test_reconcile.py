@@ -41,7 +41,7 @@ from tests.operator.stage import GATEWAY_SERVICE, HOST, Stage, stage
             id="a host",
         ),
         pytest.param(
-            {"ingress": {"kind": "HTTPRoute"}},
+            {"ingress": {"kind": "HTTPRoute", "parentRefs": [{"name": "public"}]}},
             HOST,
             ["Deployment bge", "Service bge", "HTTPRoute bge"],
             id="a host by a route",

@@ -11,7 +11,7 @@ from tests.operator.given import GATEWAY, Manifest, accepted, model, settings
 
 EVERYTHING: Manifest = {"replicas": 2, "ingress": {"host": "bge.example.com"}}
 INGRESS: Manifest = {"kind": "Ingress"}
-ROUTE: Manifest = {"kind": "HTTPRoute"}
+ROUTE: Manifest = {"kind": "HTTPRoute", "parentRefs": [{"name": "public"}]}
 
 
 def manifests(ingress: Manifest) -> list[Manifest]:

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from rerank_api.names import is_model_name
+from rerank_api.names import MODEL_LABEL, is_model_name
 from rerank_api.status import ModelState
 from rerank_gateway.models import Endpoint
-
-MODEL_LABEL = "rerank.dev/model"
-"""On a model's Service, from where Kubernetes copies it to the EndpointSlices: the RerankModel's name."""
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 """On EndpointSlices, by Kubernetes: the Service that they belong to."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from rerank_api.names import MODEL_LABEL
 from rerank_api.resource import GROUP, VERSION
 from rerank_gateway.kubernetes import objects
 from rerank_gateway.kubernetes.objects import Key
@@ -75,7 +76,7 @@ class KubernetesSource:
                 f"/apis/discovery.k8s.io/v1/{below}endpointslices",
                 objects.endpoint_slice,
                 _Part(world.slices, namespace, changed),
-                label=objects.MODEL_LABEL,
+                label=MODEL_LABEL,
                 pace=self._pace,
             ),
         )

@@ -4,8 +4,9 @@ import hashlib
 import json
 from typing import Any
 
+from rerank_api.names import MODEL_LABEL
 from rerank_operator.accept import Model
-from rerank_operator.keys import MODEL, MODEL_LABEL, Kind
+from rerank_operator.keys import MODEL, Kind
 
 DIGEST = "rerank.dev/desired"
 """Annotation of every object: a digest of what it was made from. Where it differs, something may have to be
