@@ -19,7 +19,7 @@ RESOURCE_NAME_PATTERN: Final = "^[a-z](?:[a-z0-9-]*[a-z0-9])?$"
 """A RerankModel's `metadata.name`. It becomes a Service's name, hence a DNS label as of RFC 1035."""
 
 MODEL_LABEL: Final = "rerank.dev/model"
-"""On everything that is built for a RerankModel: its `metadata.name`. The operator sets it, the gateway reads it."""
+"""On everything that is built for a RerankModel: its `metadata.name`. The gateway finds it by this."""
 
 _MODEL_NAME = re.compile(MODEL_NAME_PATTERN)
 _RESOURCE_NAME = re.compile(RESOURCE_NAME_PATTERN)

@@ -9,6 +9,7 @@ from rerank_api.manifests import Document, read_text
 from rerank_api.pod import PodTemplate, Resources, VolumeMount
 from rerank_api.problems import ManifestError, Problem
 from rerank_api.rerank_model import RerankModel
+from rerank_api.source import FileSource, Source
 from rerank_api.support import refusals
 from rerank_operator.keys import Key, Manifest
 from rerank_operator.settings import Profile, Settings
@@ -125,8 +126,8 @@ def server_manifest(model: RerankModel) -> str:
     to it replaces no pod."""
     spec = model.spec.model_copy(
         update={
-            "replicas": None, "resources": None, "profile": None, "cache": None, "ingress": None,
-            "template": None,
+            "source": _inside_the_pod(model.spec.source), "replicas": None, "resources": None,
+            "profile": None, "cache": None, "ingress": None, "template": None,
         }
     )  # fmt: skip
     content = {
@@ -136,6 +137,18 @@ def server_manifest(model: RerankModel) -> str:
         "spec": spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True),
     }
     return json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def mounted(path: str) -> str:
+    """Return where a pod sees a folder of its node: apart from its own, which may have the same name."""
+    return f"/host{path}"
+
+
+def _inside_the_pod(source: Source) -> Source:
+    """Return the source as a server in a pod finds it."""
+    if source.host_path is None:
+        return source
+    return Source(file=FileSource(path=mounted(source.host_path.path)))
 
 
 def _layered(*layers: Resources | None) -> Resources:

@@ -164,6 +164,10 @@ def _refusal(what: str, status: int, content: bytes) -> ClusterError:
         causes = [cause.get("reason") for cause in (answer.get("details") or {}).get("causes") or ()]
     except (ValueError, KeyError, TypeError, AttributeError):
         reason, causes = content[:200].decode(errors="replace") or f"HTTP {status}", []
+    if status == 500 and "typed patch object" in reason:
+        status = (
+            422  # server-side apply answers so for what does not fit the schema, as two mounts at one path
+        )
     if "NamespaceTerminating" in causes:
         return EndingError(what, status, reason)
     return (ConflictError if status == 409 else ClusterError)(what, status, reason)

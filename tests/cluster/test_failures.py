@@ -70,9 +70,10 @@ def test_an_image_that_cannot_be_pulled(kube: Kube, own_cluster: OneNode) -> Non
 
 def test_a_model_that_fails_to_load(kube: Kube) -> None:
     kube.apply(model("broken", source={"hostPath": {"path": "/tmp"}}))  # a folder without a model
-    status = kube.says("broken", "DownloadFailed")
+    status = kube.says("broken", "LoadFailed")
     print(status["message"])
     assert status["state"] == "Failed"
+    assert "/host/tmp" in status["message"]
     kube.apply(model("broken"))
     kube.ready("broken")
 

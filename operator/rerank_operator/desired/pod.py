@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from rerank_api.pod import Cache
 from rerank_api.source import ClaimSource, HostPathSource, HuggingFaceSource
-from rerank_operator.accept import Model, server_manifest
+from rerank_operator.accept import Model, mounted, server_manifest
 from rerank_operator.desired.metadata import digest, labels
 from rerank_operator.observed import CONTAINER, FINGERPRINT
 from rerank_operator.settings import ServerSettings
@@ -115,7 +115,7 @@ def _volumes(model: Model) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             mounts.append({"name": "rerank-model", "mountPath": _CLAIM_MOUNT, "readOnly": True})
         case HostPathSource(path=path):
             volumes.append({"name": "rerank-model", "hostPath": {"path": path, "type": "Directory"}})
-            mounts.append({"name": "rerank-model", "mountPath": path, "readOnly": True})
+            mounts.append({"name": "rerank-model", "mountPath": mounted(path), "readOnly": True})
         case _:
             pass
     return volumes, mounts
