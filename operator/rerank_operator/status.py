@@ -81,7 +81,8 @@ def _accepted(seen: Seen, names: tuple[NameStatus, ...]) -> Said:
         return Said(ConditionType.ACCEPTED, "False", seen.obstacle.reason, seen.obstacle.message)
     lost = [f"`{one.name}`: {one.message}" for one in names if not one.accepted]
     if len(lost) == len(names):
-        message = f"It has no name left to be asked by, and is not started. {' '.join(lost)}"
+        started = "" if seen.observed.ready else ", and is not started"
+        message = f"It has no name left to be asked by{started}. {' '.join(lost)}"
         return Said(ConditionType.ACCEPTED, "False", Reason.NAME_TAKEN, message)
     if lost:
         return Said(ConditionType.ACCEPTED, "True", Reason.NAME_TAKEN, " ".join(lost))
@@ -94,13 +95,24 @@ def _standing(seen: Seen, accepted: Said) -> Standing:
     if accepted.status == "False":
         if not ready:
             return Standing(ModelState.FAILED, accepted.reason, accepted.message)
-        message = f"Serving as before the change, which is not acted on: {accepted.message}"
-        return Standing(ModelState.DEGRADED, accepted.reason, message)
+        return Standing(ModelState.DEGRADED, accepted.reason, f"{_goes_on(accepted)} {accepted.message}")
     assert isinstance(seen.verdict, Model)  # noqa: S101  # what is accepted was read
     stands = _of_replicas(seen.verdict, seen.observed)
     if accepted.reason is Reason.NAME_TAKEN:
         return Standing(stands.state, stands.reason, f"{stands.message} {accepted.message}")
     return stands
+
+
+def _goes_on(accepted: Said) -> str:
+    """Say what the replicas do of a model that is not accepted. Of one that is refused nothing was changed; of
+    another, whose Ingress the API server refuses say, all else may have been."""
+    match accepted.reason:
+        case Reason.REFUSED:
+            return "Serving as before the change, which is not acted on:"
+        case Reason.NAME_TAKEN:
+            return "Its replicas run on."
+        case _:
+            return "Serving, but not all of the manifest is in force:"
 
 
 def _of_replicas(model: Model, observed: Observed) -> Standing:

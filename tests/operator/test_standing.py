@@ -440,6 +440,21 @@ from tests.operator.situation import (
             id="one of its names is taken",
         ),
         pytest.param(
+            Situation((pod(ready=True),), holders={"bge": OTHER}),
+            ModelState.DEGRADED,
+            Reason.NAME_TAKEN,
+            "Its replicas run on. It has no name left to be asked by. `bge`: The older model search/older has "
+            "this name: choose another in spec.names, or remove it there.",
+            id="its only name is taken while it serves",
+        ),
+        pytest.param(
+            Situation((pod(ready=True),), obstacle=Obstacle(Reason.OBJECT_REFUSED, "No Ingress.")),
+            ModelState.DEGRADED,
+            Reason.OBJECT_REFUSED,
+            "Serving, but not all of the manifest is in force: No Ingress.",
+            id="an object beside its replicas is refused",
+        ),
+        pytest.param(
             Situation(obstacle=Obstacle(Reason.OBJECT_NAME_IN_USE, "There is a Service bge already.")),
             ModelState.FAILED,
             Reason.OBJECT_NAME_IN_USE,
