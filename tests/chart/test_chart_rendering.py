@@ -166,8 +166,8 @@ def test_the_operator_may_do_what_it_does_and_no_more(helm, values: str) -> None
     change = {"get", "list", "watch", "create", "patch", "delete"}
     assert granted(objects["ClusterRole", "", "rerank-operator"]["rules"]) == {
         **{(kind.group, kind.plural): change for kind in built},
-        **{(kind.group, kind.plural): {"get", "list", "watch"} for kind in (MODEL, POD)},
-        (MODEL.group, f"{MODEL.plural}/status"): {"get", "patch"},
+        **{(kind.group, kind.plural): {"list", "watch"} for kind in (MODEL, POD)},
+        (MODEL.group, f"{MODEL.plural}/status"): {"patch"},
         (CORE_EVENT.group, CORE_EVENT.plural): {"list"},
         (EVENT.group, EVENT.plural): {"create"},
     }
