@@ -104,8 +104,10 @@ def _standing(seen: Seen, accepted: Said) -> Standing:
 
 
 def _goes_on(accepted: Said) -> str:
-    """Say what the replicas do of a model that is not accepted. Of one that is refused nothing was changed; of
-    another, whose Ingress the API server refuses say, all else may have been."""
+    """Say what the replicas do of a model that is not accepted.
+
+    Where the manifest is refused nothing is changed. Where an object is, as an Ingress, all else may be.
+    """
     match accepted.reason:
         case Reason.REFUSED:
             return "Serving as before the change, which is not acted on:"

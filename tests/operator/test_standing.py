@@ -443,8 +443,8 @@ from tests.operator.situation import (
             Situation((pod(ready=True),), holders={"bge": OTHER}),
             ModelState.DEGRADED,
             Reason.NAME_TAKEN,
-            "Its replicas run on. It has no name left to be asked by. `bge`: The older model search/older has "
-            "this name: choose another in spec.names, or remove it there.",
+            "Its replicas run on. It has no name left to be asked by. `bge`: The older model search/older "
+            "has this name: choose another in spec.names, or remove it there.",
             id="its only name is taken while it serves",
         ),
         pytest.param(
