@@ -18,8 +18,8 @@ LEASE = "rerank-operator"
 LEASE_S = 15
 """After this without a renewal another candidate takes over."""
 RENEW_S = 6
-"""For so long a leader tries to renew before it stops acting by itself. Nobody else may act by then, so what
-the library adds fits in as well: a pause before the first try and after the last, and a last try that hangs."""
+"""For so long a leader tries to renew before it stops acting by itself. By then nobody else may act, so what
+the library adds fits in too: a pause before the first try, one after the last, and a last try that hangs."""
 RETRY_S = 2
 ANSWER_S = 4.0
 
