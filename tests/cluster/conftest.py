@@ -12,6 +12,9 @@ from tests.cluster.harness.release import NAMESPACE, Release
 from tests.cluster.harness.traffic import Door
 from tests.cluster.onenode.cluster import Cluster, OneNode, find
 
+MODELS_CRD = "rerankmodels.rerank.dev"
+MODELS_NAMESPACE = "rerank-test-models"
+
 
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
@@ -33,6 +36,11 @@ def own_cluster(cluster: Cluster) -> OneNode:
 @pytest.fixture(scope="session")
 def release(cluster: Cluster) -> Release:
     """The chart, installed. It stays until the last test removes it, and where that is not run."""
+    if not isinstance(cluster, OneNode) and cluster.kubectl("get", "crd", MODELS_CRD, "--ignore-not-found"):
+        pytest.fail(
+            "The cluster of KUBECONFIG knows RerankModels already, and the tests remove them all in the end: "
+            "name one that does not."
+        )
     release = Release(cluster)
     release.install()
     return release
@@ -64,9 +72,9 @@ def kube(release: Release, request: pytest.FixtureRequest) -> Iterator[Kube]:
 @pytest.fixture(scope="session")
 def models(release: Release) -> Kube:
     """The namespace in which the quickstart's model runs for as long as the tests do."""
-    kube = Kube(release.cluster, "models")
-    if release.cluster.kubectl("get", "namespace", "models", "--ignore-not-found") == "":
-        release.cluster.kubectl("create", "namespace", "models")
+    kube = Kube(release.cluster, MODELS_NAMESPACE)
+    if release.cluster.kubectl("get", "namespace", MODELS_NAMESPACE, "--ignore-not-found") == "":
+        release.cluster.kubectl("create", "namespace", MODELS_NAMESPACE)
     kube.apply(quickstart())
     kube.ready(quickstart()["metadata"]["name"])
     name = quickstart()["metadata"]["name"]

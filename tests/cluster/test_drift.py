@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.cluster.harness.kube import Kube, eventually
 from tests.cluster.harness.models import quickstart
+from tests.cluster.harness.release import NAMESPACE
 from tests.cluster.harness.traffic import Door
 from tests.cluster.onenode.cluster import OneNode
 
@@ -89,7 +90,7 @@ def _entries(cluster: OneNode, start: int) -> list[dict[str, Any]]:
 def _is_ours(entry: dict[str, Any]) -> bool:
     writes = {"create", "update", "patch", "delete", "deletecollection"}
     return (
-        entry["user"]["username"].startswith("system:serviceaccount:rerank-system:")
+        entry["user"]["username"].startswith(f"system:serviceaccount:{NAMESPACE}:")
         and entry["verb"] in writes
     )
 

@@ -2,12 +2,10 @@
 
 import time
 
-from tests.cluster.harness.kube import Kube, eventually
+from tests.cluster.harness.kube import BUILT, Kube, eventually
 from tests.cluster.harness.models import model
 from tests.cluster.harness.traffic import Door, Traffic, traffic
 from tests.cluster.onenode.cluster import OneNode
-
-BUILT = "deployments,replicasets,pods,services,endpointslices,poddisruptionbudgets,ingresses"
 
 
 def assert_none_failed(seen: Traffic, at_least: int = 20) -> None:

@@ -1,9 +1,7 @@
 """The last test: the operator goes first, the models after it, and nothing is stranded."""
 
-from tests.cluster.harness.kube import Kube, eventually
+from tests.cluster.harness.kube import BUILT, Kube, eventually
 from tests.cluster.harness.release import NAMESPACE, Release
-
-BUILT = "deployments,replicasets,pods,services,endpointslices,poddisruptionbudgets,ingresses"
 
 
 def test_models_that_are_deleted_after_the_operator_leave_nothing(models: Kube, release: Release) -> None:

@@ -12,6 +12,8 @@ import yaml
 from tests.cluster.onenode.cluster import Cluster
 from tests.cluster.onenode.errors import OneNodeError
 
+BUILT = "deployments,replicasets,pods,services,endpointslices,poddisruptionbudgets,ingresses"
+"""All that may be built for a model, as kubectl takes kinds."""
 READY_S = 240.0
 """Enough for a server on two busy cores to import torch, several times over."""
 

@@ -10,7 +10,7 @@ from tests.cluster.onenode.cluster import Cluster, OneNode
 CHART = Path(__file__).parents[3] / "charts/rerank-operator"
 VALUES = Path(__file__).parents[1] / "values.yaml"
 NAME = "rerank"
-NAMESPACE = "rerank-system"
+NAMESPACE = "rerank-test-system"
 CONTROL_IMAGE = "localhost/rerank-control:test"
 INGRESS_HOST = "rerank.test"
 ROUTE_HOST = "rerank-route.test"
