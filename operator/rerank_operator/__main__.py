@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from rerank_operator.errors import OperatorError
@@ -19,12 +20,22 @@ def main(arguments: list[str] | None = None) -> int:
     )
     for chatty in ("aiohttp.access", "kopf", "httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    code = 0
     try:
         asyncio.run(run(read(options.settings), Where.of_environment(options.health)))
-    except OperatorError as error:
-        sys.stderr.write(f"The operator cannot go on: {error}\n")
-        return 1
-    return 0
+    except* OperatorError as failed:
+        for error in _leaves(failed):
+            sys.stderr.write(f"The operator cannot go on: {error}\n")
+        code = 1
+    return code
+
+
+def _leaves(group: BaseExceptionGroup[OperatorError]) -> Iterator[OperatorError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def _parser() -> argparse.ArgumentParser:

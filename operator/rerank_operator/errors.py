@@ -2,6 +2,7 @@
 
 OperatorError
 ├── SettingsError   the settings file cannot be used: the process ends and says why
+├── RestoredError   the API server went back in time: the process ends, and begins anew
 ├── ForeignError    an object of that name exists and is somebody else's: it is left alone, and said
 └── ClusterError    the API server refused or could not be asked: tried again with growing pauses
     ├── ConflictError   somebody changed the object in between
@@ -17,6 +18,10 @@ class OperatorError(Exception):
 
 class SettingsError(OperatorError):
     """The settings file cannot be used."""
+
+
+class RestoredError(OperatorError):
+    """The API server went back in time, as after a restored backup: all that is known has to be forgotten."""
 
 
 class ForeignError(OperatorError):

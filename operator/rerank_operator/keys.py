@@ -10,7 +10,7 @@ Manifest: TypeAlias = Mapping[str, Any]
 
 
 class Key(NamedTuple):
-    """One RerankModel."""
+    """A namespace and a name: a RerankModel, or the place of another object."""
 
     namespace: str
     name: str

@@ -1,7 +1,8 @@
 """What was seen of one model, as frozen values: parsed once from what the API server and the servers say."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from rerank_api.status import ServerStatus
 from rerank_operator.keys import Manifest
@@ -26,10 +27,12 @@ _PREPARING = frozenset({None, "ContainerCreating", "PodInitializing"})
 
 @dataclass(frozen=True)
 class Words:
-    """What was said about pods by those that watches do not bring, by the pods' uid."""
+    """What was said about pods by those that watches do not bring."""
 
     reports: Mapping[str, ServerStatus] = field(default_factory=dict)
+    """By `Pod.life`."""
     warnings: Mapping[str, str] = field(default_factory=dict)
+    """By the pods' uid."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Container:
     ended_message: str = ""
     """The last lines of its log, where it failed."""
     exit_code: int | None = None
+    is_over: bool = False
+    """Whether it has ended and was not started again yet."""
     restarts: int = 0
     memory_limit: str | None = None
 
@@ -60,6 +65,8 @@ class Pod:
     phase: str
     ready: bool = False
     node: str | None = None
+    accepted: datetime | None = None
+    """When the node took it."""
     address: str | None = None
     unschedulable: str | None = None
     """The scheduler's own words for why no node takes it."""
@@ -76,9 +83,20 @@ class Pod:
         return self.node is not None and self.phase == "Pending" and self.container.waiting in _PREPARING
 
     @property
+    def life(self) -> str:
+        """Name this run of the server: one that is started again has a story of its own."""
+        return f"{self.uid}/{self.container.restarts}"
+
+    @property
     def runs(self) -> bool:
         """Say whether there is a server that can be asked."""
-        return self.phase == "Running" and self.address is not None and self.container.waiting is None
+        stands = self.container.waiting is not None or self.container.is_over
+        return self.phase == "Running" and self.address is not None and not stands
+
+
+def uid_of(life: str) -> str:
+    """Return the uid of the pod that a `Pod.life` is of."""
+    return life.rpartition("/")[0]
 
 
 @dataclass(frozen=True)
@@ -150,7 +168,8 @@ def _pod(manifest: Manifest, fingerprint: str | None, words: Words) -> Pod:
     scheduled = _condition(status, "PodScheduled")
     annotations = metadata.get("annotations") or {}
     failed = status.get("phase") == "Failed"
-    return Pod(
+    accepted = status.get("startTime")
+    pod = Pod(
         name=metadata["name"],
         uid=metadata["uid"],
         current=fingerprint is not None and annotations.get(FINGERPRINT) == fingerprint,
@@ -161,9 +180,10 @@ def _pod(manifest: Manifest, fingerprint: str | None, words: Words) -> Pod:
         unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else None,
         evicted=_why_it_failed(status) if failed else None,
         container=_container(spec, status),
+        accepted=None if accepted is None else datetime.fromisoformat(accepted),
         warning=words.warnings.get(metadata["uid"]),
-        report=words.reports.get(metadata["uid"]),
     )
+    return replace(pod, report=words.reports.get(pod.life))
 
 
 def _why_it_failed(status: Manifest) -> str:
@@ -187,6 +207,7 @@ def _container(spec: Manifest, status: Manifest) -> Container:
         ended=ended.get("reason"),
         ended_message=ended.get("message", ""),
         exit_code=ended.get("exitCode"),
+        is_over=bool(state.get("terminated")),
         restarts=seen.get("restartCount", 0),
         memory_limit=limit,
     )

@@ -63,6 +63,9 @@ class Obstacle:
 _NO_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _NOT_MADE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 
+_NO_END = frozenset({None, "Unknown", "ContainerStatusUnknown"})
+"""Reasons of an end that nobody saw, as that of its node: the runtime's word for it, and the kubelet's."""
+
 _OF_SERVER = {
     ServerState.DOWNLOADING: Reason.DOWNLOADING,
     ServerState.LOADING: Reason.LOADING,
@@ -118,7 +121,7 @@ def _before_the_container(pod: Pod) -> Standing | None:
 
 def _before_the_process(pod: Pod) -> Standing | None:
     """Say what keeps the server from running in its container."""
-    if pod.container.ended is not None:
+    if _counts_as_failed(pod):
         return _ended(pod.container)
     if pod.runs:
         return None
@@ -131,6 +134,13 @@ def _before_the_process(pod: Pod) -> Standing | None:
         return _failed(Reason.POD_NOT_PREPARED, message)
     message = f"The node {pod.node} prepares the pod: image and volumes."
     return Standing(ModelState.PENDING, Reason.STARTING, message)
+
+
+def _counts_as_failed(pod: Pod) -> bool:
+    """Say whether the server's last end still is the news. It is until the next run was ready once; an end
+    that the kubelet knows nothing of is that of its node, and no fault of the server."""
+    was_ready = pod.report is not None and pod.report.state is ServerState.READY
+    return pod.container.ended not in _NO_END and not (pod.runs and was_ready)
 
 
 def _ended(container: Container) -> Standing:
@@ -162,8 +172,8 @@ def _told(report: ServerStatus) -> Standing:
 
 def _with_progress(report: ServerStatus) -> str:
     """Return the server's words; a download in whole percents, so that each is written at most once."""
-    if report.state is ServerState.DOWNLOADING and report.progress is not None:
-        return f"{report.progress:.0%} downloaded."
+    if report.state is ServerState.DOWNLOADING:
+        return "Downloading." if report.progress is None else f"{report.progress:.0%} downloaded."
     return sentence(report.message)
 
 

@@ -13,7 +13,7 @@ import httpx
 import kopf
 
 from rerank_operator.cluster import Cluster
-from rerank_operator.errors import EndingError, OperatorError
+from rerank_operator.errors import EndingError, OperatorError, RestoredError
 from rerank_operator.handlers import framework_settings, label_selector, registry, watched
 from rerank_operator.keys import Key, Manifest
 from rerank_operator.leader import Candidate, lead
@@ -99,7 +99,7 @@ class Operator:
         self._where = where
         self._world = World()
         self._queue: WorkQueue[Key] = WorkQueue()
-        self._reports = Reports(http)
+        self._reports = Reports(http, self._queue.add)
         self._listed_anew = asyncio.Event()
         self._reconciler = Reconciler(self._world, cluster, self._reports, settings, where.instance, _now)
 
@@ -119,10 +119,13 @@ class Operator:
         await self._first_lists()
         for key in self._world.models():
             self._queue.add(key)
-        async with asyncio.TaskGroup() as parts:
-            parts.create_task(self._resync())
-            for _ in range(WORKERS):
-                parts.create_task(self._worker())
+        try:
+            async with asyncio.TaskGroup() as parts:
+                parts.create_task(self._resync())
+                for _ in range(WORKERS):
+                    parts.create_task(self._worker())
+        finally:
+            self._reports.stop()
 
     def _heard(self, event: str | None, manifest: Manifest) -> None:
         concerned = self._world.remove(manifest) if event == "DELETED" else self._world.put(manifest)
@@ -157,6 +160,8 @@ class Operator:
             self._listed_anew.clear()
             try:
                 await self._read_lists()
+            except RestoredError:
+                raise
             except OperatorError as error:
                 log.warning("%s; the watches go on", error)
                 self._listed_anew.set()
@@ -167,6 +172,8 @@ class Operator:
         while True:
             try:
                 return await self._read_lists()
+            except RestoredError:
+                raise
             except OperatorError as error:
                 log.warning("%s; trying again in %.0f s", error, LIST_AGAIN_S)
                 await asyncio.sleep(LIST_AGAIN_S)

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from rerank_api.rerank_model import RerankModelStatus
@@ -18,11 +18,13 @@ from rerank_operator.observed import FINGERPRINT, Observed, Pod, Words, complain
 from rerank_operator.pods import Obstacle, Reason, sentence
 from rerank_operator.settings import Settings
 from rerank_operator.status import Seen, runnable, status_for
-from rerank_operator.world import World, public_names
+from rerank_operator.world import World, claimed, host_claim, public_names
 
-LOOK_WHILE_COMING_S = 1.0
-LOOK_WHILE_FAILING_S = 5.0
+LOOK_WHILE_INCOMPLETE_S = 5.0
+LOOK_WHILE_PREPARED_S = 15.0
 LOOK_NOW_AND_THEN_S = 60.0
+PATIENCE = timedelta(seconds=10)
+"""A pod that is prepared for longer than this is asked about: most are not worth a request."""
 _REFUSALS = frozenset({400, 403, 413, 422})
 """Statuses with which the API server says that an object cannot be, as opposed to not now."""
 
@@ -43,8 +45,16 @@ class Cluster(Protocol):
 class Reports(Protocol):
     """What servers say of themselves."""
 
-    def known(self, uids: Iterable[str]) -> Mapping[str, ServerStatus]: ...
-    async def refresh(self, pods: Iterable[Pod]) -> None: ...
+    def known(self, pods: Iterable[Pod]) -> Mapping[str, ServerStatus]: ...
+    def follow(self, key: Key, pods: Iterable[Pod]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """Where the gateway is, or why that cannot be known; neither where it is not needed."""
+
+    address: str | None = None
+    missing: str | None = None
 
 
 @dataclass
@@ -59,24 +69,28 @@ class Reconciler:
     """Who we are, for events."""
     now: Callable[[], datetime]
     _verdicts: dict[Key, tuple[str, int, Verdict]] = field(default_factory=dict)
+    _found: tuple[datetime, Gateway] | None = None
 
     async def reconcile(self, key: Key) -> float | None:
         """Do what is due for a model; return the seconds after which to look again even without news."""
         raw = self.world.model(key)
         if raw is None:
             self._verdicts.pop(key, None)
+            self.reports.follow(key, ())
             return None  # deleted: owner references clear what was built
         verdict = self._verdict(key, raw)
         names = public_names(raw)
-        holders = self.world.holders(names)
+        holders = self.world.holders(claimed(raw))
         wanted: tuple[dict[str, Any], ...] = ()
+        host_holder = holders.get(host_claim(raw) or "")
         obstacle = None
         is_whole = True
         if isinstance(verdict, Model):
-            gateway = await self._gateway_address(verdict)
-            wanted = tuple(desired.manifests(verdict, self.settings, gateway))
+            verdict = _without_lost_host(verdict, host_holder)
+            gateway = await self._gateway(verdict)
+            wanted = tuple(desired.manifests(verdict, self.settings, gateway.address))
             if runnable(names, key, holders):
-                obstacle = await self._build(verdict, wanted) or self._unwired(verdict, gateway)
+                obstacle = await self._build(verdict, wanted, gateway) or _unwired(gateway)
                 is_whole = obstacle is not None or self._is_whole(verdict, wanted)
         observed = await self._observe(raw, wanted)
         before = _status(raw)
@@ -89,6 +103,7 @@ class Reconciler:
             observed=observed,
             before=before,
             obstacle=obstacle,
+            host_holder=host_holder,
         )
         await self._tell(raw, before, status_for(seen, self.settings, self.now()))
         unwatched = obstacle is not None or self._needs_gateway(verdict)
@@ -100,31 +115,28 @@ class Reconciler:
             verdict, self.settings.gateway, self.settings.ingress
         )
 
-    async def _gateway_address(self, model: Model) -> str | None:
-        """Return the address of the gateway's Service, where the model's host needs it."""
+    async def _gateway(self, model: Model) -> Gateway:
+        """Return where the gateway is, if the model's host needs it; looked up once a minute at most."""
         if not self._needs_gateway(model):
-            return None
-        place = Key(self.settings.gateway.namespace, self.settings.gateway.service)
+            return Gateway()
+        if self._found is None or self.now() - self._found[0] >= timedelta(seconds=LOOK_NOW_AND_THEN_S):
+            self._found = self.now(), await self._look_up_gateway()
+        return self._found[1]
+
+    async def _look_up_gateway(self) -> Gateway:
+        at = self.settings.gateway
         try:
-            service = await self.cluster.get(SERVICE, place)
+            service = await self.cluster.get(SERVICE, Key(at.namespace, at.service))
         except ClusterError as error:
             if error.status not in _REFUSALS:
                 raise
-            log.warning("%s: %s", model.key, error)
-            return None
+            return Gateway(missing=f"the operator {error}: let it read that Service")
         address = None if service is None else service["spec"].get("clusterIP")
-        return None if address == "None" else address
-
-    def _unwired(self, model: Model, gateway: str | None) -> Obstacle | None:
-        """Say what stands between the model's host and the gateway."""
-        if gateway is not None or not self._needs_gateway(model):
-            return None
-        at = self.settings.gateway
-        message = (
-            f"spec.ingress.host leads nowhere, because the gateway's Service {at.service} in {at.namespace} "
-            "is not there or has no cluster IP: install the gateway, or remove the field."
-        )
-        return Obstacle(Reason.GATEWAY_NOT_FOUND, message)
+        if address in {None, "None"}:
+            place = f"the gateway's Service {at.service} in {at.namespace}"
+            missing = f"{place} is not there or has no cluster IP: install the gateway, or remove the field"
+            return Gateway(missing=missing)
+        return Gateway(address=address)
 
     def _verdict(self, key: Key, raw: Manifest) -> Verdict:
         """Read a manifest once in each of its generations."""
@@ -135,7 +147,7 @@ class Reconciler:
             self._verdicts[key] = known
         return known[2]
 
-    async def _build(self, model: Model, wanted: tuple[Manifest, ...]) -> Obstacle | None:
+    async def _build(self, model: Model, wanted: tuple[Manifest, ...], gateway: Gateway) -> Obstacle | None:
         """Apply what is not as it shall be, and take away what is too much. Return what stands in the way."""
         try:
             for manifest in wanted:
@@ -146,6 +158,8 @@ class Reconciler:
             if isinstance(error, EndingError) or error.status not in _REFUSALS:
                 raise
             return Obstacle(Reason.OBJECT_REFUSED, sentence(f"The operator {error}"))
+        if gateway.missing is not None:
+            return None  # what leads to it is left as it is
         for kind, manifest in self._superfluous(model, wanted):
             log.info("%s: deleting %s", model.key, kind.kind)
             await self.cluster.delete(kind, manifest)
@@ -183,16 +197,21 @@ class Reconciler:
     async def _observe(self, raw: Manifest, wanted: tuple[Manifest, ...]) -> Observed:
         """Gather what there is of a model, and ask the servers that have something to tell."""
         pods = self._seen(raw, wanted, Words()).pods
-        await self.reports.refresh(pods)
-        reports = self.reports.known(pod.uid for pod in pods)
         warnings = await self._warnings(raw["metadata"]["namespace"], pods)
-        return self._seen(raw, wanted, Words(reports, warnings))
+        seen = self._seen(raw, wanted, Words(self.reports.known(pods), warnings))
+        self.reports.follow(Key(raw["metadata"]["namespace"], raw["metadata"]["name"]), pods)
+        return seen
 
     async def _warnings(self, namespace: str, pods: tuple[Pod, ...]) -> Mapping[str, str]:
-        asked = [pod for pod in pods if pod.is_prepared]
-        told = await asyncio.gather(
-            *(self.cluster.warnings(Key(namespace, pod.name), pod.uid) for pod in asked)
-        )
+        now = self.now()
+        asked = [pod for pod in pods if pod.is_prepared and pod.accepted and now - pod.accepted >= PATIENCE]
+        try:
+            told = await asyncio.gather(
+                *(self.cluster.warnings(Key(namespace, pod.name), pod.uid) for pod in asked)
+            )
+        except ClusterError as error:
+            log.warning("%s", error)
+            return {}
         heard = {pod.uid: complaint(events) for pod, events in zip(asked, told, strict=True)}
         return {uid: words for uid, words in heard.items() if words is not None}
 
@@ -207,9 +226,6 @@ class Reconciler:
         if after == before:
             return
         key = Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
-        status = after.model_dump(mode="json", by_alias=True, exclude_none=True)
-        log.info("%s: %s: %s", key, after.state, after.message)
-        self.world.put(await self.cluster.apply_status(raw, status))
         happened = events.event(
             key,
             raw["metadata"]["uid"],
@@ -220,7 +236,19 @@ class Reconciler:
             now=self.now(),
         )
         if happened is not None:
-            await self.cluster.tell(happened)
+            await self._record(happened)
+        status = after.model_dump(mode="json", by_alias=True, exclude_none=True)
+        log.info("%s: %s: %s", key, after.state, after.message)
+        self.world.put(await self.cluster.apply_status(raw, status))
+
+    async def _record(self, event: Manifest) -> None:
+        """Record an event, before the status that stands for it: one that is told twice has the same name."""
+        try:
+            await self.cluster.tell(event)
+        except EndingError:
+            raise
+        except ClusterError as error:
+            log.warning("%s", error)  # the status says the same, and must not wait for it
 
 
 def _status(raw: Manifest) -> RerankModelStatus:
@@ -250,20 +278,27 @@ def _foreign(kind: Kind, place: Key) -> str:
     )
 
 
+def _without_lost_host(model: Model, holder: Key | None) -> Model:
+    """Leave out a host that an older model has."""
+    if holder in {None, model.key}:
+        return model
+    spec = model.manifest.spec.model_copy(update={"ingress": None})
+    return replace(model, manifest=model.manifest.model_copy(update={"spec": spec}))
+
+
+def _unwired(gateway: Gateway) -> Obstacle | None:
+    """Say what stands between a model's host and the gateway."""
+    if gateway.missing is None:
+        return None
+    message = sentence(f"spec.ingress.host leads nowhere: {gateway.missing}")
+    return Obstacle(Reason.GATEWAY_NOT_FOUND, message)
+
+
 def _due(observed: Observed, *, unwatched: bool, is_whole: bool) -> Iterator[float]:
-    """Yield after how many seconds there may be something new that no watch tells."""
-    for pod in observed.pods:
-        if pod.is_prepared:
-            yield LOOK_WHILE_FAILING_S
-        elif pod.runs and not pod.ready:
-            yield LOOK_WHILE_FAILING_S if _fails(pod) else LOOK_WHILE_COMING_S
-        elif pod.runs and pod.report is None:
-            yield LOOK_NOW_AND_THEN_S  # it cannot be asked, and has facts to tell at most
+    """Yield after how many seconds there may be something new that nobody tells."""
+    if any(pod.is_prepared for pod in observed.pods):
+        yield LOOK_WHILE_PREPARED_S
     if unwatched:
         yield LOOK_NOW_AND_THEN_S
     if not is_whole:
-        yield LOOK_WHILE_FAILING_S
-
-
-def _fails(pod: Pod) -> bool:
-    return pod.report is not None and pod.report.failure is not None
+        yield LOOK_WHILE_INCOMPLETE_S

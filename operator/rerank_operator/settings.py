@@ -19,6 +19,13 @@ class Part(CamelModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class Rollout(Part):
+    """How replicas are replaced: Kubernetes' `rollingUpdate`, as numbers or percentages."""
+
+    max_surge: int | str = 1
+    max_unavailable: int | str = 0
+
+
 class ServerSettings(Part):
     """What every model's pods have, unless its profile or the model says otherwise."""
 
@@ -27,6 +34,7 @@ class ServerSettings(Part):
     image_pull_secrets: tuple[ImagePullSecret, ...] = ()
     resources: Resources = Resources()
     env: tuple[EnvironmentVariable, ...] = ()
+    rollout: Rollout = Rollout()
 
 
 class GatewaySettings(Part):

@@ -33,6 +33,8 @@ class Seen:
     observed: Observed
     before: RerankModelStatus
     obstacle: Obstacle | None = None
+    host_holder: Key | None = None
+    """Who keeps the model's own host, where it claims one."""
 
 
 def status_for(seen: Seen, settings: Settings, now: datetime) -> RerankModelStatus:
@@ -58,7 +60,7 @@ def status_for(seen: Seen, settings: Settings, now: datetime) -> RerankModelStat
         names=names,
         served_names=",".join(one.name for one in names if one.accepted) or None,
         gpu=_gpu(seen.verdict),
-        url=_url(seen.verdict, settings),
+        url=_url(seen.verdict, settings, has_host=_keeps_host(seen)),
     )
 
 
@@ -84,6 +86,8 @@ def _accepted(seen: Seen, names: tuple[NameStatus, ...]) -> Said:
         started = "" if seen.observed.ready else ", and is not started"
         message = f"It has no name left to be asked by{started}. {' '.join(lost)}"
         return Said(ConditionType.ACCEPTED, "False", Reason.NAME_TAKEN, message)
+    if not _keeps_host(seen):
+        lost.append(f"The older model {seen.host_holder} has the host of spec.ingress: choose another.")
     if lost:
         return Said(ConditionType.ACCEPTED, "True", Reason.NAME_TAKEN, " ".join(lost))
     return Said(ConditionType.ACCEPTED, "True", Reason.ACCEPTED, "The manifest is understood.")
@@ -221,11 +225,15 @@ def _devices(model: Model) -> Iterator[str]:
         yield f"claim {claim.name}"
 
 
-def _url(verdict: Verdict, settings: Settings) -> str | None:
+def _keeps_host(seen: Seen) -> bool:
+    return seen.host_holder in {None, seen.key}
+
+
+def _url(verdict: Verdict, settings: Settings, *, has_host: bool) -> str | None:
     if not isinstance(verdict, Model):
         return None
     ingress = verdict.manifest.spec.ingress
-    if ingress is None:
+    if ingress is None or not has_host:
         return settings.gateway.url
     scheme = "http" if settings.ingress.tls_secret is None else "https"
     return f"{scheme}://{ingress.host}"

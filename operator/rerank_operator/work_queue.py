@@ -37,8 +37,7 @@ class WorkQueue(Generic[K]):
         return len(self._due)
 
     def add(self, key: K) -> None:
-        """Have a key worked on as soon as a worker is free, and not before a pause that it waits out is over
-        unless something about it has changed, which is why it is added."""
+        """Have a key worked on as soon as a worker is free, also within a pause after a failure."""
         self._due[key] = None
         self._news.set()
 

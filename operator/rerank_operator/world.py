@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from rerank_api.names import seniority
+from rerank_operator.errors import RestoredError
 from rerank_operator.keys import KINDS, MODEL, POD, Key, Kind, Manifest, key_of
 
 REMEMBERED = 10_000
@@ -56,9 +57,16 @@ class World:
 
     def replace(self, kind: Kind, manifests: Iterable[Manifest], version: int) -> frozenset[Key]:
         """Note a complete list of one kind, read at a resource version: what is not in it is gone, unless it
-        is younger than the list. Return the models concerned."""
+        is younger than the list. Return the models concerned.
+
+        Lists are read one after another, and each is current when it is read: one that is older than the last
+        raises `RestoredError`.
+        """
         if version < self._listed[kind]:
-            return frozenset()
+            raise RestoredError(
+                f"the API server's {kind.plural} are at version {version}, and were at {self._listed[kind]} "
+                "before: it was restored from a backup, and what was heard since is worth nothing"
+            )
         listed = {_place(manifest): manifest for manifest in manifests}
         concerned: set[Key] = set()
         for place, known in tuple(self._objects[kind].items()):
@@ -106,7 +114,7 @@ class World:
         return tuple(self._objects[POD][place] for place in places)
 
     def holders(self, names: Iterable[str]) -> Mapping[str, Key]:
-        """Say which model keeps each public name."""
+        """Say which model keeps each public name, or host as `host_claim` writes it."""
         return {
             name: min(self._claims[name], key=lambda claim: claim.seniority).key
             for name in names
@@ -129,7 +137,7 @@ class World:
         if kind is not MODEL:
             self._of_model[key].add((kind, place))
             return concerned | {key}
-        claims = [(name, _claim(manifest)) for name in public_names(manifest)]
+        claims = [(name, _claim(manifest)) for name in claimed(manifest)]
         for name, claim in claims:
             self._claims[name].add(claim)
         return concerned | {key} | self._claimants(name for name, _ in claims)
@@ -150,7 +158,7 @@ class World:
                 del self._of_model[key]
             return frozenset({key})
         concerned = {key}
-        for name in public_names(known):
+        for name in claimed(known):
             self._claims[name].discard(_claim(known))
             concerned |= self._claimants((name,))
             if not self._claims[name]:
@@ -162,6 +170,20 @@ def public_names(manifest: Manifest) -> tuple[str, ...]:
     """Return the names that a model claims, read without checking the rest of it."""
     names = manifest.get("spec", {}).get("names") or (manifest["metadata"]["name"],)
     return tuple(names)
+
+
+def host_claim(manifest: Manifest) -> str | None:
+    """Return what stands among the claims for a model's own host; no public name begins like that."""
+    host = (manifest.get("spec", {}).get("ingress") or {}).get("host")
+    return f"//{host.lower()}" if host else None
+
+
+def claimed(manifest: Manifest) -> tuple[str, ...]:
+    """Return all that a model claims: nothing once it is being deleted, as the gateway has it too."""
+    if manifest["metadata"].get("deletionTimestamp"):
+        return ()
+    host = host_claim(manifest)
+    return public_names(manifest) if host is None else (*public_names(manifest), host)
 
 
 def _claim(manifest: Manifest) -> Claim:

@@ -24,9 +24,11 @@ class InMemoryCluster:
     def __init__(self) -> None:
         self.objects: dict[Place, Manifest] = {}
         self.calls: list[str] = []
-        """As `apply Deployment bge`; reads are left out."""
+        """As `apply Deployment bge`; reads are in `reads`."""
+        self.reads: list[str] = []
+        """As `get Service bge` and `warnings bge-1`."""
         self.refusals: dict[str, ClusterError] = {}
-        """By the beginning of a call."""
+        """By the beginning of a call or a read."""
         self.events: dict[str, Manifest] = {}
         self.deleted: list[Manifest] = []
         """What was deleted here and no watch has told yet."""
@@ -53,6 +55,7 @@ class InMemoryCluster:
         return gone
 
     async def get(self, kind: Kind, place: Key) -> Manifest | None:
+        self._read(f"get {kind.kind} {place.name}")
         return copy.deepcopy(self.objects.get((kind.kind, place)))
 
     async def apply(self, manifest: Mapping[str, Any]) -> Manifest:
@@ -90,31 +93,37 @@ class InMemoryCluster:
         self.events.setdefault(event["metadata"]["name"], dict(event))
 
     async def warnings(self, pod: Key, uid: str) -> Sequence[Manifest]:
+        self._read(f"warnings {pod.name}")
         return self.complaints.get(uid, [])
 
     def _called(self, call: str) -> None:
         self.calls.append(call)
+        self._refuse(call)
+
+    def _read(self, read: str) -> None:
+        self.reads.append(read)
+        self._refuse(read)
+
+    def _refuse(self, call: str) -> None:
         for begins, refusal in self.refusals.items():
             if call.startswith(begins):
                 raise refusal
 
 
 class ToldReports:
-    """What servers say of themselves, by their pods' uid."""
+    """What servers have said of themselves, and whose are followed."""
 
     def __init__(self) -> None:
-        self.says: dict[str, ServerStatus] = {}
-        self.heard: dict[str, ServerStatus] = {}
-        self.asked: list[str] = []
+        self.said: dict[str, ServerStatus] = {}
+        """By `Pod.life`."""
+        self.followed: dict[Key, list[str]] = {}
+        """Names of each model's pods."""
 
-    def known(self, uids: Iterable[str]) -> Mapping[str, ServerStatus]:
-        return {uid: self.heard[uid] for uid in uids if uid in self.heard}
+    def known(self, pods: Iterable[Pod]) -> Mapping[str, ServerStatus]:
+        return {pod.life: self.said[pod.life] for pod in pods if pod.life in self.said}
 
-    async def refresh(self, pods: Iterable[Pod]) -> None:
-        for pod in pods:
-            self.asked.append(pod.name)
-            if pod.uid in self.says:
-                self.heard[pod.uid] = self.says[pod.uid]
+    def follow(self, key: Key, pods: Iterable[Pod]) -> None:
+        self.followed[key] = [pod.name for pod in pods]
 
 
 def refusal(status: int, reason: str = "it says no") -> ClusterError:

@@ -27,6 +27,7 @@ def says(state: ServerState, message: str = "As the server says", **fields: Any)
 READY = says(ServerState.READY, verification=SCORES, engine="padded-cpu", revision="main-1")
 LOADING = says(ServerState.LOADING, "Loading content-1")
 STOPPED = {"exitCode": 1, "reason": "Error", "message": "Traceback:\n  ...\nValueError: no such family\n\n"}
+PAUSES = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s restarting"}}
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Situation:
     holders: Mapping[str, Key] = field(default_factory=lambda: {KEY.name: KEY})
     names: tuple[str, ...] = (KEY.name,)
     obstacle: Obstacle | None = None
+    host_holder: Key | None = None
     before: RerankModelStatus = field(default_factory=RerankModelStatus)
     generation: int = 1
     settings: Settings = field(default_factory=settings)
@@ -51,8 +53,9 @@ class Situation:
     def status(self, later: timedelta = timedelta()) -> RerankModelStatus:
         """Return the status that is written."""
         raw = model(replicas=self.replicas, **self.spec)
+        lives = {pod.name: pod.life for pod in observe(None, self.pods, CURRENT).pods}
         words = Words(
-            {f"uid of {name}": report for name, report in self.reports.items()},
+            {lives[name]: report for name, report in self.reports.items()},
             {f"uid of {name}": warning for name, warning in self.warnings.items()},
         )
         seen = Seen(
@@ -66,6 +69,7 @@ class Situation:
             ),
             before=self.before,
             obstacle=self.obstacle,
+            host_holder=self.host_holder,
         )
         return status_for(seen, self.settings, NOW + later)
 

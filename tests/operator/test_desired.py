@@ -256,25 +256,45 @@ def test_an_ingress_leads_to_the_gateways_own_address(address: str, kind: str) -
 
 
 @pytest.mark.parametrize(
-    ("namespace", "ingress", "address"),
+    ("namespace", "ingress"),
     [
-        pytest.param("rerank", {}, GATEWAY, id="beside the gateway"),
+        pytest.param("rerank", {}, id="beside the gateway"),
         pytest.param(
             "search",
             {"kind": "HTTPRoute", "parentRefs": [{"name": "public"}]},
-            GATEWAY,
             id="a route can name another namespace",
         ),
-        pytest.param("search", {}, None, id="a gateway without an address"),
     ],
 )
-def test_nothing_stands_for_the_gateway_where_it_need_not_or_cannot(
-    namespace: str, ingress: Manifest, address: str | None
-) -> None:
+def test_nothing_stands_for_the_gateway_where_it_need_not(namespace: str, ingress: Manifest) -> None:
     raw = model(namespace=namespace, ingress={"host": "a.example.com"})
-    manifests = everything(raw, settings(ingress=ingress), address=address)
+    manifests = everything(raw, settings(ingress=ingress))
     assert [one["metadata"]["name"] for one in manifests if one["kind"] == "Service"] == [KEY.name]
     assert not [one for one in manifests if one["kind"] == "EndpointSlice"]
+
+
+@pytest.mark.parametrize(
+    ("rollout", "wanted"),
+    [
+        pytest.param({}, {"maxSurge": 1, "maxUnavailable": 0}, id="a replacement first, by default"),
+        pytest.param(
+            {"maxSurge": 0, "maxUnavailable": "25%"},
+            {"maxSurge": 0, "maxUnavailable": "25%"},
+            id="without a spare GPU",
+        ),
+    ],
+)
+def test_replicas_are_replaced_as_the_settings_say(rollout: Manifest, wanted: Manifest) -> None:
+    by = settings(server={"image": "example.com/server:1", "rollout": rollout})
+    assert built(model(), by)["Deployment"]["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": wanted,
+    }
+
+
+def test_nothing_leads_to_a_gateway_whose_address_nobody_knows() -> None:
+    manifests = everything(model(ingress={"host": "a.example.com"}), address=None)
+    assert [one["kind"] for one in manifests] == ["Deployment", "Service"]
 
 
 def test_an_ingress_beside_the_gateway_names_its_service() -> None:

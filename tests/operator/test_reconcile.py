@@ -1,6 +1,7 @@
 """One model from what is known to what shall be, against an API server in memory."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,13 +9,10 @@ import pytest
 from rerank_api.status import ConditionType, ModelState, ServerState, ServerStatus
 from rerank_operator.keys import DEPLOYMENT, INGRESS, SERVICE, Key
 from rerank_operator.pods import Reason
-from rerank_operator.reconcile import (
-    LOOK_NOW_AND_THEN_S,
-    LOOK_WHILE_COMING_S,
-    LOOK_WHILE_FAILING_S,
-)
-from tests.operator.given import KEY, child, model, pending, settings
-from tests.operator.stage import GATEWAY_SERVICE, HOST, Stage, stage
+from rerank_operator.reconcile import LOOK_WHILE_PREPARED_S, PATIENCE
+from tests.operator.given import KEY, NOW, child, model, pending, settings
+from tests.operator.in_memory import refusal
+from tests.operator.stage import HOST, Stage, stage
 
 
 @pytest.mark.parametrize(
@@ -84,23 +82,23 @@ def test_a_life_is_told_step_by_step_and_its_milestones_by_events() -> None:
     assert it.status().state is ModelState.PENDING
     it.has(it.pod(made=pending))
     assert it.run(later=1) == ["status bge"]
-    assert it.again == LOOK_WHILE_FAILING_S
+    assert it.again == LOOK_WHILE_PREPARED_S
     it.has(it.pod())
-    it.reports.says["uid of bge-1"] = ServerStatus(
+    it.reports.said["uid of bge-1/0"] = ServerStatus(
         state=ServerState.DOWNLOADING, message="x", progress=0.4301
     )
     assert it.run(later=1) == ["status bge"]
     assert it.status().message == "43% downloaded."
-    assert it.again == LOOK_WHILE_COMING_S
-    it.reports.says["uid of bge-1"] = ServerStatus(
+    assert it.again is None, "the followers of its server tell"
+    it.reports.said["uid of bge-1/0"] = ServerStatus(
         state=ServerState.DOWNLOADING, message="y", progress=0.4302
     )
     assert it.run(later=1) == [], "less than a percent is not written"
     it.has(it.pod(ready=True))
-    it.reports.says["uid of bge-1"] = ServerStatus(
+    it.reports.said["uid of bge-1/0"] = ServerStatus(
         state=ServerState.READY, message="Ready", engine="padded-cpu", revision="content-1"
     )
-    assert it.run(later=1) == ["status bge", "event Ready"]
+    assert it.run(later=1) == ["event Ready", "status bge"]
     assert it.status().engine == "padded-cpu"
     assert it.again is None
     assert it.run(later=60) == []
@@ -229,21 +227,86 @@ def test_a_status_of_another_version_of_the_operator_is_written_anew() -> None:
     assert it.status().state is ModelState.PENDING
 
 
-def test_servers_are_asked_and_nodes_complaints_are_read() -> None:
+def test_the_servers_of_a_model_are_followed_until_it_is_gone() -> None:
     it = stage()
     it.run()
-    it.has(it.pod(made=pending), it.pod("bge-2"), child("Pod", "other-1", of=Key("search", "other"), uid="x"))
-    it.cluster.complaints["uid of bge-1"] = [
-        {"reason": "FailedScheduling", "message": "0/1 nodes are available"},
-        {"reason": "FailedMount", "message": 'secret "old" not found'},
-        {"reason": "FailedMount", "message": 'secret "hub" not found'},
-        {"reason": "Unhealthy", "message": "Startup probe failed"},
-    ]
+    it.has(it.pod(), it.pod("bge-2"), child("Pod", "other-1", of=Key("search", "other"), uid="x"))
     it.run()
-    assert it.reports.asked == ["bge-1", "bge-2"]
-    assert it.status().message == (
-        'The node node-1 cannot prepare the pod: secret "hub" not found. It tries again by itself.'
-    )
+    assert it.reports.followed == {KEY: ["bge-1", "bge-2"]}
+    it.loses("Pod", Key("search", "bge-1"))
+    it.run()
+    assert it.reports.followed == {KEY: ["bge-2"]}
+    it.loses("RerankModel")
+    it.run()
+    assert it.reports.followed == {KEY: []}
+
+
+def test_what_a_server_said_before_it_was_started_again_is_not_told_of_the_next_run() -> None:
+    it = stage()
+    it.run()
+    it.reports.said["uid of bge-1/0"] = ServerStatus(state=ServerState.LOADING, message="The first run")
+    it.has(it.pod(last={"terminated": {"exitCode": 255, "reason": "Unknown"}}))
+    it.run()
+    assert it.status().message == "The server's process is starting."
+
+
+COMPLAINTS = [
+    {"reason": "FailedScheduling", "message": "0/1 nodes are available"},
+    {"reason": "FailedMount", "message": 'secret "old" not found'},
+    {"reason": "FailedMount", "message": 'secret "hub" not found'},
+    {"reason": "Unhealthy", "message": "Startup probe failed"},
+]
+PREPARES = "The node node-1 prepares the pod: image and volumes."
+
+
+def since(ago: timedelta) -> str:
+    """Write a time as the kubelet does."""
+    return (NOW - ago).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reads", "message"),
+    [
+        pytest.param(
+            {"made": pending, "startTime": since(PATIENCE)},
+            ["warnings bge-1"],
+            'The node node-1 cannot prepare the pod: secret "hub" not found. It tries again by itself.',
+            id="prepared for long",
+        ),
+        pytest.param(
+            {"made": pending, "startTime": since(PATIENCE - timedelta(seconds=1))},
+            [],
+            PREPARES,
+            id="prepared for a moment",
+        ),
+        pytest.param({"made": pending}, [], PREPARES, id="not taken by its node yet"),
+        pytest.param(
+            {"startTime": since(timedelta(hours=1))}, [], "The server's process is starting.", id="prepared"
+        ),
+    ],
+)
+def test_nodes_complaints_are_read_once_a_pod_is_prepared_for_long(
+    fields: dict[str, Any], reads: list[str], message: str
+) -> None:
+    it = stage()
+    it.run()
+    it.has(it.pod(**fields))
+    it.cluster.complaints["uid of bge-1"] = COMPLAINTS
+    it.cluster.reads.clear()
+    it.run()
+    assert it.cluster.reads == reads
+    assert it.status().message == message
+
+
+def test_complaints_that_may_not_be_read_cost_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    it = stage()
+    it.run()
+    it.has(it.pod(made=pending, startTime=since(PATIENCE)))
+    it.cluster.refusals["warnings"] = refusal(403, "events is forbidden")
+    assert it.run() == ["status bge"]
+    assert it.status().message == PREPARES
+    assert it.again == LOOK_WHILE_PREPARED_S
+    assert "events is forbidden" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -251,17 +314,11 @@ def test_servers_are_asked_and_nodes_complaints_are_read() -> None:
     [
         pytest.param([], {}, None, id="no pods: a watch tells"),
         pytest.param([{"ready": True}], {"bge-1": ServerState.READY}, None, id="ready"),
-        pytest.param([{"ready": True}], {}, LOOK_NOW_AND_THEN_S, id="ready, and cannot be asked"),
-        pytest.param([{}], {"bge-1": ServerState.LOADING}, LOOK_WHILE_COMING_S, id="loading"),
-        pytest.param([{}], {}, LOOK_WHILE_COMING_S, id="starting"),
-        pytest.param([{}], {"bge-1": ServerState.FAILED}, LOOK_WHILE_FAILING_S, id="failing"),
-        pytest.param(
-            [{}, {}],
-            {"bge-1": ServerState.FAILED, "bge-2": ServerState.LOADING},
-            LOOK_WHILE_COMING_S,
-            id="one fails, one loads",
-        ),
-        pytest.param([{"made": pending}], {}, LOOK_WHILE_FAILING_S, id="prepared by its node"),
+        pytest.param([{"ready": True}], {}, None, id="ready, and cannot be asked: its follower tells"),
+        pytest.param([{}], {"bge-1": ServerState.LOADING}, None, id="loading: its follower tells"),
+        pytest.param([{}], {"bge-1": ServerState.FAILED}, None, id="failing: its follower tells"),
+        pytest.param([{"made": pending}], {}, LOOK_WHILE_PREPARED_S, id="prepared by its node"),
+        pytest.param([{"ready": True}, {"made": pending}], {}, LOOK_WHILE_PREPARED_S, id="one of two"),
         pytest.param([{"made": pending, "node": None}], {}, None, id="without a node: a watch tells"),
     ],
 )
@@ -273,25 +330,9 @@ def test_a_model_is_looked_at_again_where_no_watch_tells(
     it.has(*(it.pod(f"bge-{number}", **fields) for number, fields in enumerate(pods, 1)))
     for name, state in says.items():
         failure = "It fails." if state is ServerState.FAILED else None
-        it.reports.says[f"uid of {name}"] = ServerStatus(state=state, message="x", failure=failure)
+        it.reports.said[f"uid of {name}/0"] = ServerStatus(state=state, message="x", failure=failure)
     it.run()
     assert it.again == again
-
-
-def test_a_host_follows_the_gateways_address() -> None:
-    it = stage(**HOST)
-    it.run()
-    assert it.again == LOOK_NOW_AND_THEN_S, "the gateway's Service is not watched"
-    it.cluster.put({**GATEWAY_SERVICE, "spec": {"clusterIP": "10.96.0.99"}})
-    [call] = it.run(later=60)
-    assert call.startswith("apply EndpointSlice bge-gateway-")
-
-
-def test_a_model_beside_the_gateway_needs_no_address() -> None:
-    it = Stage().has(model(namespace="rerank", **HOST))
-    place = Key("rerank", "bge")
-    assert it.run(place) == ["apply Deployment bge", "apply Service bge", "apply Ingress bge", "status bge"]
-    assert it.again is None
 
 
 def test_the_world_knows_at_once_what_was_written() -> None:

@@ -1,4 +1,4 @@
-"""What stands between a model and its objects: others' objects, refusals, names, and what passes."""
+"""What stands between a model and its objects: others' objects, refusals, names, events, and what passes."""
 
 from typing import Any
 
@@ -8,13 +8,10 @@ from rerank_api.status import ConditionType, ModelState
 from rerank_operator.errors import ClusterError, EndingError
 from rerank_operator.keys import Key
 from rerank_operator.pods import Reason
-from rerank_operator.reconcile import (
-    LOOK_NOW_AND_THEN_S,
-    LOOK_WHILE_FAILING_S,
-)
+from rerank_operator.reconcile import LOOK_NOW_AND_THEN_S, LOOK_WHILE_INCOMPLETE_S
 from tests.operator.given import UID, Manifest, model, pod
 from tests.operator.in_memory import refusal
-from tests.operator.stage import GATEWAY_SERVICE, HOST, Stage, stage
+from tests.operator.stage import Stage, stage
 
 
 def foreign(kind: str = "Service", name: str = "bge", **metadata: Any) -> Manifest:
@@ -30,7 +27,7 @@ def foreign(kind: str = "Service", name: str = "bge", **metadata: Any) -> Manife
 )
 def test_an_object_of_somebody_else_is_left_alone_and_said(labels: dict[str, str]) -> None:
     it = stage().has(foreign(labels=labels))
-    assert it.run() == ["apply Deployment bge", "status bge", "event ObjectNameInUse"]
+    assert it.run() == ["apply Deployment bge", "event ObjectNameInUse", "status bge"]
     status, reason, message = it.said(ConditionType.ACCEPTED)
     assert (status, reason) == ("False", Reason.OBJECT_NAME_IN_USE)
     assert message == (
@@ -60,7 +57,7 @@ def test_what_an_earlier_model_of_the_name_left_is_waited_for() -> None:
     earlier = owned_by("uid of the earlier", "bge")
     it = stage().has(foreign("Deployment", **earlier), pod(ready=True))
     assert it.run() == ["apply Service bge", "status bge"]
-    assert it.again == LOOK_WHILE_FAILING_S
+    assert it.again == LOOK_WHILE_INCOMPLETE_S
     assert it.status().message == "The Deployment is not there yet."
     assert it.status().ready_replicas == 0, "the pods are the earlier model's"
     assert it.run() == []
@@ -73,7 +70,7 @@ def test_what_an_earlier_model_of_the_name_left_is_waited_for() -> None:
 def test_an_object_on_its_way_out_is_waited_for_whosever_it_is() -> None:
     it = stage().has(foreign(deletionTimestamp="2026-01-31T12:00:00Z", labels={}))
     assert it.run() == ["apply Deployment bge", "status bge"]
-    assert it.again == LOOK_WHILE_FAILING_S, "no watch tells when it is gone"
+    assert it.again == LOOK_WHILE_INCOMPLETE_S, "no watch tells when it is gone"
     it.loses("Service")
     assert it.run() == ["apply Service bge"]
 
@@ -97,7 +94,7 @@ def test_what_is_not_ours_to_take_away_is_left(metadata: dict[str, Any]) -> None
 def test_a_refusal_that_only_people_can_mend_is_said(status: int) -> None:
     it = stage()
     it.cluster.refusals["apply Service"] = refusal(status, "Service is invalid: spec.ports: Invalid value.")
-    assert it.run() == ["apply Deployment bge", "apply Service bge", "status bge", "event ObjectRefused"]
+    assert it.run() == ["apply Deployment bge", "apply Service bge", "event ObjectRefused", "status bge"]
     assert it.said(ConditionType.ACCEPTED) == (
         "False",
         Reason.OBJECT_REFUSED,
@@ -145,7 +142,7 @@ def test_what_passes_by_itself_is_raised_to_be_tried_again(error: ClusterError, 
 
 def test_a_refused_model_is_told_why_and_nothing_is_built() -> None:
     it = stage(weight=5)
-    assert it.run() == ["status bge", "event Refused"]
+    assert it.run() == ["event Refused", "status bge"]
     assert it.status().state is ModelState.FAILED
     assert it.again is None
     assert it.run() == []
@@ -157,7 +154,7 @@ def test_a_model_that_is_refused_later_goes_on_as_it_was() -> None:
     it.has(it.pod(ready=True), it.pod("bge-2", ready=True))
     it.run()
     it.has(model(generation=2, status=it.live("RerankModel")["status"], weight=5))
-    assert it.run() == ["status bge", "event Refused"]
+    assert it.run() == ["event Refused", "status bge"]
     assert it.status().state is ModelState.DEGRADED
     assert it.status().ready_replicas == 2
     assert it.live("Deployment")["spec"]["replicas"] == 2
@@ -167,38 +164,36 @@ def test_a_model_without_a_name_of_its_own_is_not_built_until_it_has_one() -> No
     it = Stage().has(
         model("older", uid="o", names=["bge"]), model(created="2026-01-02T00:00:00Z", names=["bge"])
     )
-    assert it.run() == ["status bge", "event NameTaken"]
+    assert it.run() == ["event NameTaken", "status bge"]
     assert it.again is None
     it.loses("RerankModel", Key("search", "older"))
     assert it.run() == ["apply Deployment bge", "apply Service bge", "status bge"]
 
 
-@pytest.mark.parametrize(
-    "service",
-    [
-        pytest.param(None, id="no gateway"),
-        pytest.param({"clusterIP": "None"}, id="a gateway without an address"),
-        pytest.param({"type": "ExternalName"}, id="a gateway that is a name"),
-    ],
-)
-def test_a_host_that_leads_nowhere_is_said_and_the_model_is_built_all_the_same(service: Any) -> None:
-    it = Stage().has(model(**HOST))
-    if service is not None:
-        it.has({**GATEWAY_SERVICE, "spec": service})
-    assert it.run() == [
-        "apply Deployment bge",
-        "apply Service bge",
-        "apply Ingress bge",
-        "status bge",
-        "event GatewayNotFound",
-    ]
-    status, reason, message = it.said(ConditionType.ACCEPTED)
-    assert (status, reason) == ("False", Reason.GATEWAY_NOT_FOUND)
-    assert message == (
-        "spec.ingress.host leads nowhere, because the gateway's Service rerank-gateway in rerank is not "
-        "there or has no cluster IP: install the gateway, or remove the field."
-    )
-    assert it.again == LOOK_NOW_AND_THEN_S
-    it.has(GATEWAY_SERVICE)
-    it.run()
-    assert it.said(ConditionType.ACCEPTED)[0] == "True"
+def test_an_event_that_cannot_be_recorded_is_logged_and_does_not_hold_the_status_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    it = stage(weight=5)
+    it.cluster.refusals["event"] = refusal(403, "events.events.k8s.io is forbidden")
+    assert it.run() == ["event Refused", "status bge"]
+    assert it.status().state is ModelState.FAILED
+    assert "events.events.k8s.io is forbidden" in caplog.text
+    assert it.run() == []
+
+
+def test_an_event_is_told_though_the_status_is_written_only_later() -> None:
+    it = stage(weight=5)
+    it.cluster.refusals["status"] = refusal(409)
+    with pytest.raises(ClusterError):
+        it.run()
+    it.cluster.refusals.clear()
+    assert it.run() == ["event Refused", "status bge"]
+    assert len(it.cluster.events) == 1, "told twice, it has one name"
+
+
+def test_in_a_namespace_that_ends_neither_event_nor_status_is_written() -> None:
+    it = stage(weight=5)
+    it.cluster.refusals["event"] = EndingError("record an event", 403, "being terminated")
+    with pytest.raises(EndingError):
+        it.run()
+    assert it.cluster.calls == ["event Refused"]

@@ -16,6 +16,7 @@ from tests.operator.situation import (
     NO_NODE,
     NOT_PULLED,
     OTHER,
+    PAUSES,
     PULL,
     QUOTA,
     READY,
@@ -150,6 +151,48 @@ from tests.operator.situation import (
             id="the same while it loads again",
         ),
         pytest.param(
+            Situation((pod(last={"terminated": STOPPED}),), {"bge-1": READY}),
+            ModelState.VERIFYING,
+            Reason.VERIFYING,
+            "The server is ready; its pod does not take traffic yet.",
+            id="the same no more once it is ready again",
+        ),
+        pytest.param(
+            Situation((pod(state={"terminated": STOPPED}),), {"bge-1": READY}),
+            ModelState.FAILED,
+            Reason.CRASHED,
+            CRASH,
+            id="a crash after it was ready",
+        ),
+        pytest.param(
+            Situation((pod(phase="Running", last={"terminated": STOPPED}, state=PAUSES),), {"bge-1": READY}),
+            ModelState.FAILED,
+            Reason.CRASHED,
+            CRASH,
+            id="a crash after it was ready, while the kubelet pauses",
+        ),
+        pytest.param(
+            Situation((pod(last={"terminated": {"exitCode": 255, "reason": "Unknown"}}),)),
+            ModelState.PENDING,
+            Reason.STARTING,
+            "The server's process is starting.",
+            id="started again with its node",
+        ),
+        pytest.param(
+            Situation((pod(last={"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}}),)),
+            ModelState.PENDING,
+            Reason.STARTING,
+            "The server's process is starting.",
+            id="started again with a node that has forgotten it",
+        ),
+        pytest.param(
+            Situation((pod(state={"terminated": {"exitCode": 255, "reason": "Unknown"}}),)),
+            ModelState.PENDING,
+            Reason.STARTING,
+            "The node node-1 prepares the pod: image and volumes.",
+            id="not started again yet by its node, which was",
+        ),
+        pytest.param(
             Situation((pod(state={"terminated": {"exitCode": 3, "reason": "Error"}}),)),
             ModelState.FAILED,
             Reason.CRASHED,
@@ -160,8 +203,15 @@ from tests.operator.situation import (
             replica(says(ServerState.DOWNLOADING, "Fetching the model")),
             ModelState.DOWNLOADING,
             Reason.DOWNLOADING,
-            "Fetching the model.",
+            "Downloading.",
             id="a download begins",
+        ),
+        pytest.param(
+            replica(says(ServerState.DOWNLOADING, "912.3 MB downloaded")),
+            ModelState.DOWNLOADING,
+            Reason.DOWNLOADING,
+            "Downloading.",
+            id="a download of which nobody knows how much there is",
         ),
         pytest.param(
             replica(says(ServerState.DOWNLOADING, "912.3 MB of 2121.6 MB downloaded", progress=0.43002)),
@@ -438,6 +488,27 @@ from tests.operator.situation import (
             "1 replica ready. `bge`: The older model search/older has this name: choose another in "
             "spec.names, or remove it there.",
             id="one of its names is taken",
+        ),
+        pytest.param(
+            Situation((pod(ready=True),), host_holder=OTHER),
+            ModelState.READY,
+            Reason.READY,
+            "1 replica ready. The older model search/older has the host of spec.ingress: choose another.",
+            id="its host is taken",
+        ),
+        pytest.param(
+            Situation(
+                (pod(ready=True),),
+                names=("bge", "own"),
+                holders={"bge": OTHER, "own": KEY},
+                host_holder=OTHER,
+            ),
+            ModelState.READY,
+            Reason.READY,
+            "1 replica ready. `bge`: The older model search/older has this name: choose another in "
+            "spec.names, or remove it there. The older model search/older has the host of spec.ingress: "
+            "choose another.",
+            id="one of its names and its host are taken",
         ),
         pytest.param(
             Situation((pod(ready=True),), holders={"bge": OTHER}),

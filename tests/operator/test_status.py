@@ -252,6 +252,22 @@ def test_clients_are_told_where_to_ask(spec: dict[str, Any], by: dict[str, Any],
     assert Situation(spec=spec, settings=settings(**by)).status().url == url
 
 
+@pytest.mark.parametrize(
+    ("holder", "reason", "url"),
+    [
+        pytest.param(KEY, Reason.ACCEPTED, "http://bge.example.com", id="its own"),
+        pytest.param(OTHER, Reason.NAME_TAKEN, "http://rerank-gateway.rerank.svc", id="an older model's"),
+    ],
+)
+def test_a_model_whose_host_another_has_is_accepted_and_asked_at_the_gateway(
+    holder: Key, reason: Reason, url: str
+) -> None:
+    situation = Situation(spec={"ingress": {"host": "bge.example.com"}}, host_holder=holder)
+    found = condition(situation.status(), ConditionType.ACCEPTED)
+    assert (found.status, found.reason) == ("True", reason)
+    assert situation.status().url == url
+
+
 LONG = "word " * 20_000
 
 

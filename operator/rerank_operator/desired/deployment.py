@@ -1,4 +1,4 @@
-"""The Deployment: as many servers as the model wants, replaced one by one and never below that number."""
+"""The Deployment: as many servers as the model wants, by default replaced one by one and never below that."""
 
 from typing import Any
 
@@ -13,11 +13,12 @@ PROGRESS_DEADLINE_S = 24 * 3600
 
 
 def deployment(model: Model, server: ServerSettings) -> dict[str, Any]:
-    """Build it. A replacement is ready before what it replaces is stopped."""
+    """Build it. By default a replacement is ready before what it replaces is stopped."""
+    rollout = {"maxSurge": server.rollout.max_surge, "maxUnavailable": server.rollout.max_unavailable}
     spec = {
         "replicas": model.replicas,
         "selector": {"matchLabels": selector(model)},
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": rollout},
         "revisionHistoryLimit": 2,
         "progressDeadlineSeconds": PROGRESS_DEADLINE_S,
         "template": pod_template(model, server),

@@ -28,7 +28,9 @@ def host(
         yield _route(model, name, gateway, ingress)
         return
     backend = gateway.service
-    if address is not None and needs_address(model, gateway, ingress):
+    if needs_address(model, gateway, ingress):
+        if address is None:
+            return
         backend = f"{model.key.name[:40].rstrip('-')}-gateway-{digest(model.key.name)[:8]}"
         yield _alias(model, backend, gateway)
         yield _alias_slice(model, backend, gateway, address)
