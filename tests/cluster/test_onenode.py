@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,7 +24,7 @@ from tests.cluster.onenode import OneNode, addresses, find, leftovers, processes
 from tests.cluster.onenode.components import ROOT
 
 WITHIN_S = 60.0
-NAMESPACE = "onenode-test"
+NAMESPACE = f"onenode-{uuid.uuid4().hex[:4]}"
 LIFECYCLE = "RERANK_CLUSTER_LIFECYCLE"
 
 
@@ -41,7 +42,7 @@ def namespace(cluster: OneNode) -> Iterator[str]:
     create(cluster, *objects)
     cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/web", f"--timeout={WITHIN_S:.0f}s")
     yield NAMESPACE
-    cluster.kubectl("delete", "namespace", NAMESPACE, "--timeout=60s", "--ignore-not-found")
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 def create(cluster: OneNode, *objects: dict[str, Any]) -> None:

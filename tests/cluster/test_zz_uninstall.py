@@ -2,13 +2,14 @@
 
 from tests.cluster.harness.kube import BUILT, Kube, eventually
 from tests.cluster.harness.release import NAMESPACE, Release
+from tests.cluster.onenode.cluster import Cluster
 
 
 def test_models_that_are_deleted_after_the_operator_leave_nothing(models: Kube, release: Release) -> None:
     assert models.all(BUILT, "rerank.dev/model") != []
     release.uninstall()
-    left = models.cluster.kubectl("get", "all,leases", "--namespace", NAMESPACE, "--output", "name").split()
-    assert [name for name in left if "lease" not in name] == []
+    # Gateways take some seconds to end, for load balancers to notice.
+    eventually(lambda: _left(models.cluster) == [], "all of the release to go", seconds=120)
     assert models.all("deployments", "rerank.dev/model") != []  # servers go on without their operator
     models("delete", "rerankmodels", "--all", "--timeout=60s")
     eventually(
@@ -17,4 +18,8 @@ def test_models_that_are_deleted_after_the_operator_leave_nothing(models: Kube, 
     models.cluster.kubectl(
         "delete", "crd", "rerankmodels.rerank.dev", "rerankconsumers.rerank.dev", "--timeout=60s"
     )
-    models.cluster.kubectl("delete", "namespace", NAMESPACE, models.namespace, "--timeout=180s")
+    models.cluster.kubectl("delete", "namespace", NAMESPACE, models.namespace, "--timeout=100s")
+
+
+def _left(cluster: Cluster) -> list[str]:
+    return cluster.kubectl("get", "all,ingresses", "--namespace", NAMESPACE, "--output", "name").split()
