@@ -10,7 +10,8 @@ def test_when_the_leader_is_killed_the_other_operator_takes_over(kube: Kube, sys
     system("scale", "deployment", "rerank-operator", "--replicas", "2")
     try:
         system("rollout", "status", "deployment/rerank-operator", "--timeout=120s")
-        names = {pod["metadata"]["name"] for pod in system.all("pods", OPERATORS)}
+        pods = [pod["metadata"] for pod in system.all("pods", OPERATORS)]
+        names = {pod["name"] for pod in pods if "deletionTimestamp" not in pod}
         leader = eventually(lambda: _leader(system, names), "one of them to lead")
         (other,) = names - {leader}
         log = system("logs", other)
