@@ -51,6 +51,7 @@ class KubernetesApi:
     async def _configuration(self) -> Configuration:
         configuration = Configuration()
         try:
+            # The client has types for its models only.
             if self._kubeconfig is None:
                 load_incluster_config(configuration)  # type: ignore[no-untyped-call]
             else:
