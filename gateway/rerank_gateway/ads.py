@@ -12,9 +12,11 @@ import grpc.aio
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.any_pb2 import Any
 
+from rerank_gateway.clusters import name_cluster
 from rerank_gateway.delta import DeltaStream, Refusal, Request, Response
 from rerank_gateway.errors import SocketError
 from rerank_gateway.publication import Publication
+from rerank_gateway.resources import LOAD_ASSIGNMENT_TYPE
 from rerank_gateway.sockets import claim, private_sockets
 
 DeltaRequest: TypeAlias = discovery_pb2.DeltaDiscoveryRequest
@@ -35,8 +37,7 @@ class AdsServer:
         self._server: grpc.aio.Server | None = None
         self._stopping = False
         self._logged: dict[tuple[str, str], str] = {}
-        self.streams = 0
-        """Streams open now."""
+        self._streams: set[DeltaStream] = set()
         self.refused: Counter[str] = Counter()
         """Resources that an Envoy refused, by type URL."""
 
@@ -68,6 +69,11 @@ class AdsServer:
         await self._server.stop(grace=_GRACE_S)
         self._server = None
 
+    def is_routed(self, model: str) -> bool:
+        """Say whether every Envoy that is connected sends this public name's requests where they belong."""
+        cluster = name_cluster(model)
+        return all(stream.has_taken(LOAD_ASSIGNMENT_TYPE, cluster) for stream in self._streams)
+
     async def _stream(
         self,
         requests: AsyncIterator[DeltaRequest],
@@ -79,8 +85,8 @@ class AdsServer:
                 news.clear()
             if self._publication.snapshot is None:
                 return
-            self.streams += 1
             stream = DeltaStream(self._publication.snapshot)
+            self._streams.add(stream)
             reader = asyncio.create_task(self._read(requests, stream, news))
             try:
                 while not reader.done() and not self._stopping:
@@ -93,7 +99,7 @@ class AdsServer:
                     reader.result()
             finally:
                 reader.cancel()
-                self.streams -= 1
+                self._streams.discard(stream)
 
     async def _read(
         self, requests: AsyncIterator[DeltaRequest], stream: DeltaStream, news: asyncio.Event

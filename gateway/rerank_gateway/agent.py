@@ -43,7 +43,11 @@ async def run(source: Source, sockets: Sockets, stop: asyncio.Event) -> None:
     ads = AdsServer(publication)
     http = _HttpServer(
         uvicorn.Config(
-            listing.app(publication), lifespan="off", access_log=False, log_config=None, server_header=False
+            listing.app(publication, ads.is_routed),
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
         )
     )
     http_socket = listen(sockets.http)

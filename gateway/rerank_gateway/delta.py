@@ -141,6 +141,15 @@ class DeltaStream:
                 return self._send(type_url, subscription, {}, removed)
         return None
 
+    def has_taken(self, type_url: str, name: str) -> bool:
+        """Say whether the client has acknowledged the resource as it is in the newest snapshot."""
+        resource = self._have(type_url).get(name)
+        subscription = self._subscriptions.get(type_url)
+        if resource is None or subscription is None or subscription.told.get(name) != resource.version:
+            return False
+        sent = subscription.unacknowledged
+        return sent is None or name not in sent.resources
+
     def _have(self, type_url: str) -> Resources:
         return self._snapshot.resources.get(type_url, {})
 

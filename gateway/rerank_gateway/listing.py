@@ -1,5 +1,8 @@
 """`GET /v1/models`: what is served, in the shape of OpenAI's API, with each model's state beside it."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -9,6 +12,7 @@ from starlette.routing import Route
 
 from rerank_api.errors import ApiError, ErrorCode, error_body
 from rerank_api.faces import MODELS_PATH
+from rerank_api.status import ModelState
 from rerank_gateway.models import ServedModel
 from rerank_gateway.publication import Publication
 from rerank_gateway.snapshot import Snapshot
@@ -29,8 +33,18 @@ def describe(model: ServedModel) -> dict[str, object]:
     return described
 
 
-def app(publication: Publication) -> Starlette:
-    """Build the app that lists what is published; 503 `gateway_starting` until something is."""
+def as_routed(model: ServedModel, is_routed: Callable[[str], bool]) -> ServedModel:
+    """Return the model as it is to be told: ready means that a request that is sent now is answered."""
+    if model.state not in {ModelState.READY, ModelState.DEGRADED} or is_routed(model.name):
+        return model
+    return replace(model, state=ModelState.LOADING, message="Its server is ready; the gateway takes it up.")
+
+
+def app(publication: Publication, is_routed: Callable[[str], bool]) -> Starlette:
+    """Build the app that lists what is published; 503 `gateway_starting` until something is.
+
+    `is_routed` says whether requests for a public name arrive: a model that is ready is listed so only then.
+    """
 
     def snapshot() -> Snapshot:
         if publication.snapshot is None:
@@ -42,7 +56,7 @@ def app(publication: Publication) -> Starlette:
         return publication.snapshot
 
     async def every(_: Request) -> Response:
-        models = [describe(model) for model in snapshot().models.values()]
+        models = [describe(as_routed(model, is_routed)) for model in snapshot().models.values()]
         return _json({"object": "list", "data": models})
 
     async def one(request: Request) -> Response:
@@ -54,7 +68,7 @@ def app(publication: Publication) -> Starlette:
                 f"The model `{name}` does not exist here: GET /v1/models lists those that do.",
                 param="model",
             )
-        return _json(describe(model))
+        return _json(describe(as_routed(model, is_routed)))
 
     return Starlette(
         routes=[Route(MODELS_PATH, every), Route(f"{MODELS_PATH}/{{name:path}}", one)],

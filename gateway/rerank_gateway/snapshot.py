@@ -113,7 +113,7 @@ def _seniority(model: ServedModel) -> tuple[object, ...]:
     """
     namespace, _, name = model.model.rpartition("/")
     progress = -1.0 if model.progress is None else model.progress
-    rest = (model.name, model.state, model.message, sorted(model.endpoints), progress, sorted(model.hosts))
+    rest = (model.name, model.state, model.message, model.endpoints, progress, model.hosts)
     return (model.created, namespace, name, *rest)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from rerank_api.status import ModelState, ServerState, ServerStatus
 from rerank_cli.up.backoff import Crash
-from rerank_cli.up.standing import served, standings
+from rerank_cli.up.standing import as_routed, served, standings
 from rerank_cli.up.world import Phase, Replica, Slot, Version, World
 
 ONE = Version("bge", "old", ("bge", "BAAI/bge"), 1, "{}")
@@ -58,6 +58,34 @@ def test_some_ready_replicas_are_degraded_and_take_traffic() -> None:
     assert standing.state is ModelState.DEGRADED
     assert standing.ports == (9000,)
     assert standing.message == "1 of 2 replicas ready; the next is loading: message of loading"
+
+
+@pytest.mark.parametrize(
+    ("listed", "shown"),
+    [
+        pytest.param({}, ModelState.LOADING, id="the gateway does not know it"),
+        pytest.param({"bge": ModelState.READY}, ModelState.LOADING, id="one of its names is not there yet"),
+        pytest.param(
+            {"bge": ModelState.READY, "BAAI/bge": ModelState.LOADING}, ModelState.LOADING, id="on its way"
+        ),
+        pytest.param({"bge": ModelState.READY, "BAAI/bge": ModelState.READY}, ModelState.READY, id="routed"),
+        pytest.param(
+            {"bge": ModelState.DEGRADED, "BAAI/bge": ModelState.DEGRADED},
+            ModelState.READY,
+            id="routed, while the list has older news of the other replicas",
+        ),
+    ],
+)
+def test_a_model_is_shown_as_ready_once_the_gateway_sends_requests_there(
+    listed: dict[str, ModelState], shown: ModelState
+) -> None:
+    (standing,) = standings(World((ONE,), {"bge": ONE}, (replica(ONE, ServerState.READY),)))
+    assert as_routed(standing, listed).state is shown
+
+
+def test_what_is_not_ready_is_shown_as_it_is_whatever_the_gateway_knows() -> None:
+    (standing,) = standings(World((ONE,), {"bge": ONE}, (replica(ONE, ServerState.LOADING),)))
+    assert as_routed(standing, {"bge": ModelState.READY, "BAAI/bge": ModelState.READY}) == standing
 
 
 def test_a_crashed_server_is_told_in_words_until_another_is_there() -> None:

@@ -18,10 +18,6 @@ from rerank_cli.up.standing import Standing
 from rerank_cli.up.view import View
 from rerank_cli.up.world import Version
 
-NOT_YET = {404, 503}
-TRIES = 10
-AGAIN_S = 0.1
-
 
 @dataclass(frozen=True)
 class Attempt:
@@ -43,24 +39,13 @@ class Attempt:
     async def make(self, url: str, view: View) -> None:
         """Send it through the gateway at `url`; show the ranking, and how to repeat the request."""
         try:
-            answer = await self._answer(url)
+            answer = await asyncio.to_thread(client.rank, url, self.body)
         except AnswerError as error:
             view.warn(f"{self.file}: {error}")
             return
         view.print(ranking_table(answer))
         file, target = shlex.quote(f"@{self.file}"), shlex.quote(url + RERANK_PATH)
         view.print(Text(f"Again: curl -sS {target} -H 'Content-Type: application/json' -d {file}"))
-
-    async def _answer(self, url: str) -> client.Answer:
-        """Send it, for a moment again and again: Envoy learns of a ready model just after the user does."""
-        for _ in range(TRIES):
-            try:
-                return await asyncio.to_thread(client.rank, url, self.body)
-            except AnswerError as error:
-                if error.status not in NOT_YET:
-                    raise
-            await asyncio.sleep(AGAIN_S)
-        return await asyncio.to_thread(client.rank, url, self.body)
 
 
 def read_attempt(file: Path) -> Attempt:

@@ -4,12 +4,14 @@ import contextlib
 import os
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
 from rerank_api.faces import MODELS_PATH
+from rerank_api.status import ModelState
 from rerank_cli.errors import StartError
 from rerank_cli.up.listen import Listen
 from rerank_cli.up.processes import Command
@@ -74,6 +76,15 @@ async def answers(run_dir: Path, wanted: Answers) -> bool:
             answer = await client.get(wanted.path)
             return answer.status_code == 200
     return False
+
+
+async def listed(run_dir: Path) -> Mapping[str, ModelState]:
+    """Return the state of each public name as the gateway lists it; nothing where it does not answer."""
+    with contextlib.suppress(httpx.HTTPError, OSError, ValueError, KeyError):
+        async with _client(run_dir / AGENT_ANSWERS.socket) as client:
+            answer = await client.get(AGENT_ANSWERS.path)
+            return {model["id"]: ModelState(model["state"]) for model in answer.json()["data"]}
+    return {}
 
 
 async def drain(run_dir: Path, limit_s: float) -> None:

@@ -1,5 +1,6 @@
 """How each model stands, in the words that users read, and what the gateway is told: pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rerank_api.status import MODEL_STATE_OF, SLOWEST_FIRST, ModelState, ServerState
@@ -35,6 +36,19 @@ class Standing:
 def standings(world: World) -> tuple[Standing, ...]:
     """Say how each wanted model stands, in the order of the manifests."""
     return tuple(_standing(world, version) for version in world.wanted)
+
+
+def as_routed(standing: Standing, listed: Mapping[str, ModelState]) -> Standing:
+    """Return the standing as it is to be shown: ready means that the gateway sends requests there.
+
+    `listed` holds the state of each public name as the gateway tells it.
+    """
+    taking = {ModelState.READY, ModelState.DEGRADED}
+    if standing.state not in taking or all(listed.get(name) in taking for name in standing.names):
+        return standing
+    return replace(
+        standing, state=ModelState.LOADING, message="Its server is ready; the gateway takes it up."
+    )
 
 
 def served(

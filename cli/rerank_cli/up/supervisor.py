@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 
+from rerank_api.status import ModelState
 from rerank_cli.up import gateway, manifests, watch
 from rerank_cli.up.attempt import Attempt
 from rerank_cli.up.fleet import Fleet
@@ -18,12 +19,13 @@ from rerank_cli.up.keeper import Keeper
 from rerank_cli.up.listen import Listen
 from rerank_cli.up.plan import DRAIN_S
 from rerank_cli.up.processes import Command
-from rerank_cli.up.standing import served, standings
+from rerank_cli.up.standing import Standing, as_routed, served, standings
 from rerank_cli.up.view import View
 from rerank_gateway import state_file
 from rerank_gateway.models import ServedModel
 
 WRITE_AGAIN_S = 1.0
+ASK_GATEWAY_S = 0.05
 END_S = 10.0
 """For a process that was asked to end and has nothing left to do."""
 
@@ -73,6 +75,8 @@ class Supervisor:
         self._created: dict[str, int] = {}
         self._published: tuple[ServedModel, ...] | None = None
         self._untold = False
+        self._listed: Mapping[str, ModelState] = {}
+        self._unrouted = asyncio.Event()
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -95,7 +99,13 @@ class Supervisor:
     async def serve(self) -> None:
         """Serve until asked to stop."""
         self._publish()
-        for work in (self._agent.run(), self._run_envoy(), self._follow_manifests(), self._greet()):
+        for work in (
+            self._agent.run(),
+            self._run_envoy(),
+            self._follow_manifests(),
+            self._follow_gateway(),
+            self._greet(),
+        ):
             self._in_background(work)
         while not self._stop.is_set():
             self._changed.clear()
@@ -124,15 +134,29 @@ class Supervisor:
     def _publish(self) -> None:
         """Tell the user and the gateway how the models stand."""
         models = standings(self._fleet.world(self._wanted))
-        self._view.show(models)
+        shown = self._as_routed(models)
+        self._view.show(shown)
         for model in models:
             self._created.setdefault(model.model, int(time.time()))
         owners = {name: version.model for version in self._wanted for name in version.names}
         entries = served(models, owners, self._created)
         if entries != self._published and self._write_state(entries):
             self._published = entries
-        if self._settings.attempt is not None and self._settings.attempt.is_due(models):
+        if self._settings.attempt is not None and self._settings.attempt.is_due(shown):
             self._due.set()
+
+    def _as_routed(self, models: tuple[Standing, ...]) -> tuple[Standing, ...]:
+        """Return how the models are shown, and have the gateway asked while it lags behind the servers."""
+        # What has stopped to be ready is asked about anew once it is ready again.
+        ready = {name for model in models if model.ports for name in model.names}
+        self._listed = {name: state for name, state in self._listed.items() if name in ready}
+        listed = self._listed if self._envoy.up.is_set() else {}
+        shown = tuple(as_routed(model, listed) for model in models)
+        if shown != models:
+            self._unrouted.set()
+        else:
+            self._unrouted.clear()
+        return shown
 
     def _write_state(self, entries: tuple[ServedModel, ...]) -> bool:
         """Tell the agent; where that fails, say so and have it tried again."""
@@ -180,6 +204,15 @@ class Supervisor:
                 self._view.warn(f"{self._read.complaint()}\nWhat was read from there before stays as it is.")
             self._wanted = manifests.versions(self._read)
             self._changed.set()
+
+    async def _follow_gateway(self) -> None:
+        """Ask what the gateway lists while a model that is ready is not routed yet."""
+        while True:
+            await self._unrouted.wait()
+            await self._envoy.up.wait()
+            self._listed = await gateway.listed(self._settings.run_dir)
+            self._changed.set()
+            await asyncio.sleep(ASK_GATEWAY_S)
 
     async def _greet(self) -> None:
         """Say where to send requests once that makes sense, and send the one to try."""

@@ -58,6 +58,23 @@ def test_a_wildcard_gets_everything_and_names_get_what_they_ask_for():
     assert acknowledged(stream) == ["EDS a1 c1"]
 
 
+def test_a_resource_is_taken_once_its_newest_version_is_acknowledged():
+    stream = opened(world("a1"), ("a",))
+    assert stream.has_taken(EDS, "a")
+    assert not stream.has_taken(EDS, "b")
+    stream.publish(world("a1", "a2"))
+    assert not stream.has_taken(EDS, "a")
+    response = stream.response()
+    assert said(response) == "EDS a2"
+    assert not stream.has_taken(EDS, "a")
+    stream.request(Request(EDS, nonce=response.nonce))
+    assert stream.has_taken(EDS, "a")
+
+
+def test_nothing_is_taken_by_a_client_that_has_not_asked():
+    assert not DeltaStream(world("a1")).has_taken(EDS, "a")
+
+
 def test_an_empty_world_is_an_answer_and_given_once():
     stream = DeltaStream(world())
     stream.request(Request(CDS))

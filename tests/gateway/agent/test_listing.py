@@ -20,7 +20,7 @@ def publication() -> Publication:
 @pytest.fixture
 def ask(publication):
     """Ask the app without a socket between."""
-    app = listing.app(publication)
+    app = listing.app(publication, lambda name: name != "on its way")
 
     async def send(path, method="GET"):
         transport = httpx.ASGITransport(app)
@@ -66,6 +66,13 @@ async def test_a_model_is_found_by_a_name_with_slashes(publication, ask, served,
     publication.publish(snapshot.build((served("BAAI/bge-v2:x@1"),)))
     response = await ask(f"/v1/models/{path}")
     assert (response.status_code, response.json()["id"]) == (200, "BAAI/bge-v2:x@1")
+
+
+async def test_a_ready_model_is_listed_as_ready_once_requests_arrive_there(publication, ask, served):
+    publication.publish(snapshot.build((served("a"), served("on its way"))))
+    listed = {model["id"]: model["state"] for model in (await ask("/v1/models")).json()["data"]}
+    assert listed == {"a": "Ready", "on its way": "Loading"}
+    assert (await ask("/v1/models/on its way")).json()["state"] == "Loading"
 
 
 async def test_a_later_view_is_listed_at_once(publication, ask, served):
