@@ -98,6 +98,8 @@ class ServerStatus(CamelModel):
     names: tuple[str, ...] = ()
     family: str | None = None
     engine: str | None = None
+    engine_reason: str | None = None
+    """Why this engine computes the model, and what the better ones said."""
     revision: str | None = None
     max_length: int | None = None
     """Tokens of a query and a document together (sequence classification), or of one text (embedding)."""

@@ -51,6 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
         port=options.port,
         listen_fd=options.fd,
         threads=options.threads,
+        engine=options.engine,
         cache_dir=options.cache_dir,
         hub_token=os.environ.get("HF_TOKEN"),
         max_body_bytes=options.max_body_bytes,
@@ -102,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
     parser.add_argument("--fd", type=int, help="inherited listening socket, instead of --host and --port")
     parser.add_argument("--threads", type=int, help="CPU threads for the model (default: one a core)")
+    parser.add_argument(
+        "--engine", default="auto", help="compute with this engine or not at all (%(default)s)"
+    )
     parser.add_argument("--cache-dir", type=Path, help="where downloads are kept")
     parser.add_argument("--max-body-bytes", type=int, default=MAX_BODY_BYTES, help="largest request body")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rerank_server.engine.batches import Waiting, take
-from rerank_server.engine.interface import Engine, Row, Vectors
+from rerank_server.engine.interface import Engine, Outputs, Row
 from rerank_server.errors import ClosedError, ComputeError, ServerError
 
 log = logging.getLogger(__name__)
@@ -54,8 +54,8 @@ class _Job:
         self.started = 0
         self.finished = 0
         self.tokens = sum(self.lengths)
-        self.outputs: Vectors | None = None
-        self.future: Future[Vectors] = Future()
+        self.outputs: Outputs = [np.empty(0, dtype=np.float32)] * len(rows)
+        self.future: Future[Outputs] = Future()
         # From here on the future cannot be cancelled, so the worker may settle it at any time.
         self.future.set_running_or_notify_cancel()
 
@@ -66,11 +66,10 @@ class _Job:
         self.tokens -= part.tokens
         return part
 
-    def deliver(self, part: "_Part", vectors: Vectors) -> None:
+    def deliver(self, part: "_Part", vectors: Outputs) -> None:
         """Keep the vectors of a part, and settle the future with the last of them."""
-        if self.outputs is None:
-            self.outputs = np.empty((len(self.rows), vectors.shape[1]), dtype=np.float32)
-        self.outputs[self.places[part.start : part.end]] = vectors
+        for place, vector in zip(self.places[part.start : part.end], vectors, strict=True):
+            self.outputs[place] = vector
         self.finished += part.end - part.start
         if self.finished == len(self.rows) and not self.future.done():
             self.future.set_result(self.outputs)
@@ -131,8 +130,8 @@ class Batcher:
         """Return the tokens per busy second, over the last busy minute; None before the first batch."""
         return self._speed.value
 
-    async def run(self, rows: Sequence[Row]) -> Vectors:
-        """Return one vector a row, [rows, width], in the order of `rows`, of which there is at least one.
+    async def run(self, rows: Sequence[Row]) -> Outputs:
+        """Return an array a row, in the order of `rows`, of which there is at least one.
 
         Raises `ComputeError` where the model fails on these rows, `ClosedError` after `close`. A caller that
         is cancelled takes its rows out of the queue.

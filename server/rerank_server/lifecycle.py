@@ -112,7 +112,11 @@ class Lifecycle:
         self._to(ServerState.LOADING, f"Loading {checkpoint.revision}", revision=checkpoint.revision)
         loaded = await in_daemon_thread(
             lambda: load(
-                checkpoint.path, _options(self.manifest), threads=self.settings.threads, report=self._loading
+                checkpoint.path,
+                _options(self.manifest),
+                threads=self.settings.threads,
+                engine=self.settings.engine,
+                report=self._loading,
             )
         )
         reranker = Reranker(loaded, observe=self.observe_batch)
@@ -130,6 +134,7 @@ class Lifecycle:
             "Comparing scores with what they must be",
             family=loaded.family,
             engine=loaded.engine.name,
+            engine_reason=loaded.engine_reason,
             max_length=loaded.max_length,
         )
         verdict = await verify(reranker, _goldens(self.manifest))

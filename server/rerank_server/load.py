@@ -40,6 +40,8 @@ class LoadedModel:
     family: str
     ranker: Ranker
     engine: Engine
+    engine_reason: str
+    """Why this engine, in a sentence without its full stop."""
     max_length: int
     batch_tokens: int
     """Tokens that one batch aims at; a longer row is a batch of its own."""
@@ -47,19 +49,23 @@ class LoadedModel:
 
 
 def load(
-    checkpoint_dir: Path, options: ScoringOptions, *, threads: int | None = None, report: Report | None = None
+    checkpoint_dir: Path,
+    options: ScoringOptions,
+    *,
+    threads: int | None = None,
+    engine: str = AUTO,
+    report: Report | None = None,
 ) -> LoadedModel:
     """Load a checkpoint onto the GPU where torch sees one, else onto the CPU.
 
-    `threads` is how many CPU threads the model gets, None for every core that the process may use. Raises
-    `LoadError` with what is wrong, in which file, and what to do.
+    `threads` is how many CPU threads the model gets, None for every core that the process may use; `engine`
+    names the one that must compute it, else the best that takes it is chosen. Raises `LoadError` with what is
+    wrong, in which file, and what to do.
     """
     tell = report or _tell_nobody
     tell("Reading the checkpoint", 0.0)
     files = read_checkpoint(checkpoint_dir)
     family = choose_family(files, options.family)
-    if options.instruction is not None:
-        raise LoadError(f"scoring.instruction is set, and the family {family.name} takes none: leave it out.")
     tell("Starting torch", 0.1)
     device = _device(threads or usable_cores())
     plan = Plan(
@@ -67,13 +73,18 @@ def load(
         dtype=choose_dtype(options.dtype, device),
         max_length=options.max_length,
         batch_tokens=CUDA_BATCH_TOKENS if device != "cpu" else CPU_BATCH_TOKENS,
+        engine=engine,
+        instruction=options.instruction,
     )
     tell(f"Loading the tokenizer and {files.architecture} as {plan.dtype} on {device}", 0.4)
     opened = family.open(files, plan)
+    if options.instruction is not None and not opened.ranker.takes_instruction:
+        raise LoadError(f"scoring.instruction is set, and the family {family.name} takes none: leave it out.")
     return LoadedModel(
         family=family.name,
         ranker=opened.ranker,
-        engine=opened.engine,
+        engine=opened.computed.engine,
+        engine_reason=opened.computed.reason,
         max_length=opened.max_length,
         batch_tokens=plan.batch_tokens,
         options=options,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from rerank_server.families.interface import Truncate
+from rerank_server.load import Activation
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,10 @@ class RankRequest:
     truncate: Truncate | None = None
     """What to do with a pair that is too long; None leaves it to the manifest."""
     max_document_tokens: int | None = None
+    activation: Activation | None = None
+    """The scale of the scores; None leaves it to the manifest."""
+    instruction: str | None = None
+    """For models that take one; others refuse it."""
 
 
 @dataclass(frozen=True)

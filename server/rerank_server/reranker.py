@@ -70,12 +70,15 @@ class Reranker:
         *,
         truncate: Truncate | None = None,
         max_document_tokens: int | None = None,
+        activation: Activation | None = None,
+        instruction: str | None = None,
     ) -> Scores:
         """Score every document against the query.
 
         `truncate` None does as the manifest says; `max_document_tokens` cuts each document to that many of
-        its own tokens first. Raises `InputError` where the request cannot be scored as it is, `ComputeError`
-        where the model fails on it, `ClosedError` after `close`.
+        its own tokens first; `activation` and `instruction` stand in for the manifest's. Raises `InputError`
+        where the request cannot be scored as it is, `ComputeError` where the model fails on it, `ClosedError`
+        after `close`.
         """
         if max_document_tokens is not None and max_document_tokens < 1:
             raise InputError(
@@ -83,21 +86,29 @@ class Reranker:
                 "max_document_tokens",
             )
         cut = Cut(truncate or self.loaded.options.truncate, max_document_tokens)
-        raw = await self.raw_scores(query, documents, cut)
+        raw = await self.raw_scores(query, documents, cut, instruction)
         return Scores(
-            values=tuple(activate(raw.values, self.loaded.options.activation).tolist()),
+            values=tuple(activate(raw.values, activation or self.loaded.options.activation).tolist()),
             order=best_first(raw.values),
             tokens=raw.tokens,
         )
 
-    async def raw_scores(self, query: str, documents: Sequence[str], cut: Cut) -> RawScores:
+    async def raw_scores(
+        self, query: str, documents: Sequence[str], cut: Cut, instruction: str | None = None
+    ) -> RawScores:
         """Return the scores before activation and sorting. Raises as `score` does."""
         if not documents:
             return RawScores(np.empty(0, dtype=np.float32), 0)
-        rows = await self._encode(query, documents, cut)
+        if instruction is not None and not self.loaded.ranker.takes_instruction:
+            raise InputError(
+                f"`instruction` is set, and models of the family {self.loaded.family} take none: leave it "
+                "out.",
+                "instruction",
+            )
+        rows = await self._encode(query, documents, cut, instruction)
         distinct, places = distinct_rows(rows)
         vectors = await self._batcher.run(distinct)
-        values = self.loaded.ranker.scores(vectors[places])
+        values = self.loaded.ranker.scores([vectors[place] for place in places])
         _require_finite(values)
         return RawScores(values, sum(len(row.ids) for row in rows))
 
@@ -107,9 +118,11 @@ class Reranker:
         self._batcher.close()
         self._tokenizer.shutdown()
 
-    async def _encode(self, query: str, documents: Sequence[str], cut: Cut) -> list[Row]:
+    async def _encode(
+        self, query: str, documents: Sequence[str], cut: Cut, instruction: str | None
+    ) -> list[Row]:
         ranker = self.loaded.ranker
-        encoded = await self._on_tokenizer(partial(ranker.encode_query, query))
+        encoded = await self._on_tokenizer(partial(ranker.encode_query, query, instruction))
         rows = list(encoded.rows)
         for start, end in slices(documents):
             rows += await self._on_tokenizer(

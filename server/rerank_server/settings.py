@@ -16,6 +16,8 @@ class Settings:
     """A listening TCP socket that was inherited; `host` and `port` are then not used."""
     threads: int | None = None
     """CPU threads for the model; None takes one for each core that the process may use."""
+    engine: str = "auto"
+    """The engine that must compute the model, by its name, or auto."""
     cache_dir: Path | None = None
     """Where downloads are kept; None is the hub client's own default."""
     hub_token: str | None = None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rerank_server.engine.pooling import Pooled
+from rerank_server.engine.readout import Classifier, PooledVector, Readout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -76,6 +77,21 @@ class Embedding:
     def __call__(self, model: "PreTrainedModel", inputs: Inputs) -> Tensor:
         """Return the embeddings, fp32."""
         return self._pooled(model(**inputs.arguments()).last_hidden_state, inputs.mask)
+
+
+def head_for(model: "PreTrainedModel", readout: Readout) -> Head:
+    """Return the head that reads what a family asks for."""
+    match readout:
+        case Classifier():
+            # Causal models have a bias-free `score` that reads the last token; others know what they read.
+            score = getattr(model, "score", None)
+            if isinstance(score, nn.Linear):
+                return LastTokenLogits(score.float(), model.config.get_text_config().pad_token_id)
+            return Logits()
+        case PooledVector(modes, steps):
+            return Embedding(Pooled(modes, steps))
+        case _:
+            raise NotImplementedError(readout)
 
 
 def keep_head_in_float32(model: "PreTrainedModel") -> None:

@@ -1,4 +1,4 @@
-"""What an engine is: rows of token ids in, one fp32 vector a row out."""
+"""What an engine is: rows of token ids in, fp32 vectors out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
-"""[rows, width] as an engine returns them; [documents] where they are scores."""
+"""[rows, width], one vector a row; [tokens, width], one row's token vectors; [documents], scores."""
+
+Outputs: TypeAlias = list[Vectors]
+"""What an engine returns: an array a row, [width] or [tokens, width]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +21,12 @@ class Row:
     ids: Sequence[int]
     type_ids: Sequence[int] | None = None
     """As long as `ids`; None where the model knows no segments."""
+    shared: int = 0
+    """How many leading ids the rows of one request have in common: a causal model computes them once."""
 
 
 class Engine(Protocol):
-    """Runs rows through one model. Only one thread at a time may call `run`."""
+    """Runs rows through one model. Several threads may call `run` at once."""
 
     @property
     def name(self) -> str:
@@ -38,8 +43,9 @@ class Engine(Protocol):
     def positions(self, lengths: Sequence[int]) -> int:
         """Return how many positions `run` computes for rows of these lengths, padding included."""
 
-    def run(self, rows: Sequence[Row]) -> Vectors:
-        """Return one vector a row, [rows, width], in the order of `rows`, of which there is at least one.
+    def run(self, rows: Sequence[Row]) -> Outputs:
+        """Return an array a row, in the order of `rows`, of which there is at least one.
 
-        Width 1 is a logit. Raises whatever the model raises; the caller decides whom that concerns.
+        Its shape is the readout's (`rerank_server.engine.readout`). Raises whatever the model
+        raises; the caller decides whom that concerns.
         """

@@ -8,7 +8,7 @@ import torch
 
 from rerank_server.engine.batches import split
 from rerank_server.engine.heads import Head, Inputs
-from rerank_server.engine.interface import Row, Vectors
+from rerank_server.engine.interface import Outputs, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -42,13 +42,13 @@ class PaddedEngine:
         return sum(len(group) * lengths[group[0]] for group in groups)
 
     @torch.inference_mode()
-    def run(self, rows: Sequence[Row]) -> Vectors:
-        """Return one fp32 vector a row, [rows, width], in the order of `rows`."""
+    def run(self, rows: Sequence[Row]) -> Outputs:
+        """Return one fp32 vector a row, [width], in the order of `rows`."""
         groups = split([len(row.ids) for row in rows], self._max_tokens)
         vectors = torch.cat([self._run_group([rows[index] for index in group]) for group in groups])
         ordered = torch.empty_like(vectors)
         ordered[[index for group in groups for index in group]] = vectors
-        return np.asarray(ordered.cpu().numpy(), dtype=np.float32)
+        return list(ordered.float().cpu().numpy())
 
     def _run_group(self, rows: Sequence[Row]) -> torch.Tensor:
         return self._head(self._model, self._pad(rows))

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rerank_server.engine.readout import Step
+
 Pool: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(hidden [rows, length, width] fp32, mask [rows, length] of 1 and 0, right-padded) -> [rows, width]."""
-
-Step: TypeAlias = Callable[[Tensor], Tensor]
-"""What follows pooling: [rows, width] -> [rows, other width]."""
 
 
 def _cls(hidden: Tensor, mask: Tensor) -> Tensor:

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from rerank_server.engine.interface import Row, Vectors
+from rerank_server.engine.interface import Outputs, Row, Vectors
+from rerank_server.engine.readout import PooledVector
 from rerank_server.errors import InputError
 from rerank_server.families import sentence_modules
 from rerank_server.families.checkpoint import CheckpointFiles
+from rerank_server.families.engines import open_engine
 from rerank_server.families.interface import Cut, EncodedQuery, Fit, Opened, Plan
 from rerank_server.families.lengths import choose_length
-from rerank_server.families.pretrained import load_pretrained, pad_id, positions, takes_type_ids
 from rerank_server.families.sentence_modules import Prompts
 from rerank_server.families.template import Template, single_template
 from rerank_server.families.tokens import (
@@ -22,8 +23,6 @@ from rerank_server.families.tokens import (
     require_text,
 )
 
-UNUSED = ("pooler.",)
-"""Weights that transformers' base classes have, and that pooling of the hidden states leaves aside."""
 SHORTEST = 1e-12
 """A vector shorter than this has no direction; torch's and sentence-transformers' cosine divide by it."""
 
@@ -47,34 +46,31 @@ class EmbeddingFamily:
         return Fit(objection is None, objection or "modules.json describes a sentence embedding")
 
     def open(self, files: CheckpointFiles, plan: Plan) -> Opened:
-        """Load the encoder with `AutoModel`, and the modules after it."""
-        from transformers import AutoModel
-
-        from rerank_server.engine.heads import Embedding
-        from rerank_server.engine.padded import PaddedEngine
-        from rerank_server.engine.pooling import Pooled
+        """Load the encoder and the modules after it."""
         from rerank_server.families.sentence_steps import load_step
 
         tokens = load_tokenizer(files)
-        model = load_pretrained(files, plan, AutoModel, unused=UNUSED)
         steps = [load_step(module, plan.device) for module in files.modules[2:]]
-        head = Embedding(Pooled(sentence_modules.pooling_modes(files), steps))
-        padding = pad_id(model, tokens.pad_id)
+        computed = open_engine(files, plan, PooledVector(sentence_modules.pooling_modes(files), steps))
+        facts = computed.facts
         ranker = BiEncoder(
             tokens,
             single_template(
-                tokens.backend, with_type_ids=tokens.with_type_ids and takes_type_ids(model), filler=padding
+                tokens.backend,
+                with_type_ids=tokens.with_type_ids and facts.takes_type_ids,
+                filler=facts.pad_id,
             ),
-            choose_length(plan.max_length, files, positions(model)),
+            choose_length(plan.max_length, files, facts.positions),
             sentence_modules.prompts(files),
             sentence_modules.similarity(files),
         )
-        engine = PaddedEngine(model, head, pad_id=padding, max_tokens=plan.batch_tokens)
-        return Opened(ranker, engine, ranker.max_length)
+        return Opened(ranker, computed, ranker.max_length)
 
 
 class BiEncoder:
     """Gives the query and each document a row of their own."""
+
+    takes_instruction = False
 
     def __init__(
         self, tokens: TextTokenizer, template: Template, max_length: int, prompts: Prompts, similarity: str
@@ -87,7 +83,7 @@ class BiEncoder:
         [prompt] = tokens.encode([prompts.document], ["prompts.document"])
         self._prompt_tokens = len(prompt)
 
-    def encode_query(self, query: str) -> EncodedQuery:
+    def encode_query(self, query: str, instruction: str | None = None) -> EncodedQuery:
         """Return the query's row, which must fit whole."""
         require_text(query, "query")
         [ids] = self._tokens.encode([self._prompts.query + query], ["query"])
@@ -116,9 +112,10 @@ class BiEncoder:
             self._tokens, self._template, [], ids, cut=cut, max_length=self.max_length, first=first
         )
 
-    def scores(self, outputs: Vectors) -> Vectors:
+    def scores(self, outputs: Outputs) -> Vectors:
         """Compare row 0, the query, with each other row: [1 + documents, width] -> [documents]."""
+        vectors = np.asarray(outputs)
         if self._similarity == "cosine":
-            outputs = outputs / np.maximum(np.linalg.norm(outputs, axis=1, keepdims=True), SHORTEST)
-        scores: Vectors = outputs[1:] @ outputs[0]
+            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), SHORTEST)
+        scores: Vectors = vectors[1:] @ vectors[0]
         return scores

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from rerank_server.engine.interface import Engine, Row, Vectors
+from rerank_server.engine.interface import Engine, Outputs, Row, Vectors
 from rerank_server.families.checkpoint import CheckpointFiles
 
 Truncate: TypeAlias = Literal["document", "error"]
@@ -31,6 +31,10 @@ class Plan:
     """Tokens of a row, as the manifest asks; None takes the checkpoint's own."""
     batch_tokens: int
     """Padded tokens of one forward pass, at most; a longer row runs alone."""
+    engine: str = "auto"
+    """The engine by its name, or auto."""
+    instruction: str | None = None
+    """What a model that takes instructions is told where a request says nothing; None is its own default."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,16 @@ class EncodedQuery:
 class Ranker(Protocol):
     """An open checkpoint's texts -> rows and outputs -> scores. One thread at a time may encode."""
 
-    def encode_query(self, query: str) -> EncodedQuery:
-        """Encode the query. Raises `InputError` where it is too long, or no text."""
+    @property
+    def takes_instruction(self) -> bool:
+        """Say whether the family has a place for an instruction."""
+
+    def encode_query(self, query: str, instruction: str | None = None) -> EncodedQuery:
+        """Encode the query, with the instruction of this request where there is one.
+
+        Raises `InputError` where it is too long, or no text. Not called with an instruction unless
+        `takes_instruction`.
+        """
 
     def encode_documents(
         self, query: EncodedQuery, documents: Sequence[str], cut: Cut, first: int = 0
@@ -64,8 +76,28 @@ class Ranker(Protocol):
         Raises `InputError` about `documents[index]`.
         """
 
-    def scores(self, outputs: Vectors) -> Vectors:
+    def scores(self, outputs: Outputs) -> Vectors:
         """Turn the engine's outputs, the query's rows first, into raw scores, fp32, [documents]."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What texts are encoded by, besides the tokenizer."""
+
+    positions: int | None
+    """Tokens that a row may have; None where the configuration does not say."""
+    takes_type_ids: bool
+    pad_id: int
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A checkpoint with its weights loaded."""
+
+    engine: Engine
+    reason: str
+    """Why this engine, in a sentence without its full stop."""
+    facts: ModelFacts
 
 
 @dataclass(frozen=True)
@@ -73,7 +105,7 @@ class Opened:
     """A checkpoint that is ready to rank."""
 
     ranker: Ranker
-    engine: Engine
+    computed: Computed
     max_length: int
 
 

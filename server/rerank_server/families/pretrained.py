@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rerank_server.errors import LoadError
 from rerank_server.families.checkpoint import CheckpointFiles
-from rerank_server.families.interface import Plan
+from rerank_server.families.interface import ModelFacts, Plan
 from rerank_server.families.weights import require_weights
 
 if TYPE_CHECKING:
@@ -77,20 +77,24 @@ def _some(names: Collection[str]) -> str:
     return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
 
 
+def facts(model: "PreTrainedModel") -> ModelFacts:
+    """Return what a loaded model says of the rows that it takes."""
+    return ModelFacts(positions(model), takes_type_ids(model), pad_id(model))
+
+
 def takes_type_ids(model: "PreTrainedModel") -> bool:
     """Say whether segment numbers mean anything to the model."""
     taken = "token_type_ids" in inspect.signature(model.forward).parameters
     return taken and getattr(model.config, "type_vocab_size", 2) > 1
 
 
-def pad_id(model: "PreTrainedModel", of_tokenizer: int | None) -> int:
-    """Return what rows are padded with: what the model takes for padding comes first.
+def pad_id(model: "PreTrainedModel") -> int:
+    """Return what rows are padded with: what the model takes for padding, else zero, which the mask hides.
 
     RoBERTa-likes tell padding from tokens by this id when they number positions.
     """
     of_model: int | None = model.config.get_text_config().pad_token_id
-    candidates = (of_model, of_tokenizer, 0)
-    return next(each for each in candidates if each is not None)
+    return of_model or 0
 
 
 def positions(model: "PreTrainedModel") -> int | None:

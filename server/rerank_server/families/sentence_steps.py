@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from rerank_server.engine.pooling import Step, normalize
+from rerank_server.engine.pooling import normalize
+from rerank_server.engine.readout import Step
 from rerank_server.errors import LoadError
 from rerank_server.families.checkpoint import Module, read_json
 from rerank_server.families.weights import SINGLE, require_weights

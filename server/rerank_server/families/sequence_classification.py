@@ -1,21 +1,18 @@
 """Cross-encoders: query and document in one row, one logit out of a classification head."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from rerank_server.engine.interface import Row, Vectors
-from rerank_server.errors import InputError, LoadError
+import numpy as np
+
+from rerank_server.engine.interface import Outputs, Row, Vectors
+from rerank_server.engine.readout import Classifier
+from rerank_server.errors import InputError
 from rerank_server.families.checkpoint import CheckpointFiles
+from rerank_server.families.engines import open_engine
 from rerank_server.families.interface import Cut, EncodedQuery, Fit, Opened, Plan
 from rerank_server.families.lengths import choose_length
-from rerank_server.families.pretrained import load_pretrained, pad_id, positions, takes_type_ids
 from rerank_server.families.template import Template, pair_template
 from rerank_server.families.tokens import TextTokenizer, document_names, document_rows, load_tokenizer
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from rerank_server.engine.heads import Head
 
 SUFFIX = "ForSequenceClassification"
 
@@ -45,24 +42,20 @@ class SequenceClassification:
         return Fit(True, f"{architecture} with one label")
 
     def open(self, files: CheckpointFiles, plan: Plan) -> Opened:
-        """Load the model with transformers' own class."""
-        from rerank_server.engine.heads import keep_head_in_float32
-        from rerank_server.engine.padded import PaddedEngine
-
+        """Load tokenizer and weights."""
         tokens = load_tokenizer(files)
-        model = load_pretrained(files, plan, _model_class(files.architecture))
-        if plan.dtype != "float32":
-            keep_head_in_float32(model)
-        padding = pad_id(model, tokens.pad_id)
+        computed = open_engine(files, plan, Classifier())
+        facts = computed.facts
         ranker = CrossEncoder(
             tokens,
             pair_template(
-                tokens.backend, with_type_ids=tokens.with_type_ids and takes_type_ids(model), filler=padding
+                tokens.backend,
+                with_type_ids=tokens.with_type_ids and facts.takes_type_ids,
+                filler=facts.pad_id,
             ),
-            choose_length(plan.max_length, files, positions(model)),
+            choose_length(plan.max_length, files, facts.positions),
         )
-        engine = PaddedEngine(model, _head(model), pad_id=padding, max_tokens=plan.batch_tokens)
-        return Opened(ranker, engine, ranker.max_length)
+        return Opened(ranker, computed, ranker.max_length)
 
 
 def _default_prompt(files: CheckpointFiles) -> bool:
@@ -70,39 +63,17 @@ def _default_prompt(files: CheckpointFiles) -> bool:
     return bool(name and files.sentence_transformers.get("prompts", {}).get(name))
 
 
-def _model_class(architecture: str) -> object:
-    import transformers
-
-    found = getattr(transformers, architecture, None)
-    if found is None:
-        raise LoadError(
-            f"transformers {transformers.__version__} has no {architecture}, and a checkpoint's own code "
-            "is never run: use a model whose architecture transformers knows."
-        )
-    return found
-
-
-def _head(model: "PreTrainedModel") -> "Head":
-    """Causal models have a bias-free `score` that reads the last token; the others know what they read."""
-    from torch import nn
-
-    from rerank_server.engine.heads import LastTokenLogits, Logits
-
-    score = getattr(model, "score", None)
-    if isinstance(score, nn.Linear):
-        return LastTokenLogits(score.float(), model.config.get_text_config().pad_token_id)
-    return Logits()
-
-
 class CrossEncoder:
     """Puts the query and each document into one row."""
+
+    takes_instruction = False
 
     def __init__(self, tokens: TextTokenizer, template: Template, max_length: int) -> None:
         self.max_length = max_length
         self._tokens = tokens
         self._template = template
 
-    def encode_query(self, query: str) -> EncodedQuery:
+    def encode_query(self, query: str, instruction: str | None = None) -> EncodedQuery:
         """Return the query's tokens; they must leave room for one token of a document at least."""
         [ids] = self._tokens.encode([query], ["query"])
         room = self.max_length - self._template.overhead - 1
@@ -123,6 +94,6 @@ class CrossEncoder:
             self._tokens, self._template, [query.ids], ids, cut=cut, max_length=self.max_length, first=first
         )
 
-    def scores(self, outputs: Vectors) -> Vectors:
+    def scores(self, outputs: Outputs) -> Vectors:
         """Return the logits: [documents, 1] -> [documents]."""
-        return outputs[:, 0]
+        return np.asarray(outputs)[:, 0]

@@ -158,7 +158,7 @@ def test_a_caller_cancelled_while_its_batch_runs_harms_nobody(gated: GatedEngine
         gated.open()
         return await batcher.run(rows(2))
 
-    assert asyncio.run(main()).shape == (3, 1)
+    assert len(asyncio.run(main())) == 3
     batcher.close()
 
 
