@@ -11,6 +11,7 @@ from rerank_server.errors import LoadError
 from rerank_server.families.checkpoint import read_checkpoint
 from rerank_server.families.interface import Dtype, Plan, Ranker, Truncate
 from rerank_server.families.registry import AUTO, choose_family
+from rerank_server.families.scales import Scale, logistic
 
 Activation: TypeAlias = Literal["none", "sigmoid"]
 Report: TypeAlias = Callable[[str, float | None], None]
@@ -46,6 +47,8 @@ class LoadedModel:
     batch_tokens: int
     """Tokens that one batch aims at; a longer row is a batch of its own."""
     options: ScoringOptions
+    scale: Scale = logistic
+    """Raw scores -> 0..1, as the family means them: what `activation: sigmoid` shows."""
 
 
 def load(
@@ -88,6 +91,7 @@ def load(
         max_length=opened.max_length,
         batch_tokens=plan.batch_tokens,
         options=options,
+        scale=opened.scale,
     )
 
 

@@ -13,6 +13,7 @@ from rerank_server.batching import SHUTTING_DOWN, Batcher, Observe
 from rerank_server.engine.interface import Row, Vectors
 from rerank_server.errors import ClosedError, ComputeError, InputError
 from rerank_server.families.interface import Cut, Truncate
+from rerank_server.families.scales import Scale, logistic
 from rerank_server.load import Activation, LoadedModel
 
 Result = TypeVar("Result")
@@ -87,8 +88,9 @@ class Reranker:
             )
         cut = Cut(truncate or self.loaded.options.truncate, max_document_tokens)
         raw = await self.raw_scores(query, documents, cut, instruction)
+        shown = activate(raw.values, activation or self.loaded.options.activation, self.loaded.scale)
         return Scores(
-            values=tuple(activate(raw.values, activation or self.loaded.options.activation).tolist()),
+            values=tuple(shown.tolist()),
             order=best_first(raw.values),
             tokens=raw.tokens,
         )
@@ -166,13 +168,9 @@ def slices(
         yield start, len(documents)
 
 
-def activate(raw: Vectors, activation: Activation) -> Vectors:
-    """Map raw scores to what callers see, in fp32: themselves, or 1 / (1 + e^-x)."""
-    if activation == "none":
-        return raw
-    # e^-|x| never overflows, and gives the same value on both sides of zero.
-    small = np.exp(-np.abs(raw))
-    return np.asarray(np.where(raw >= 0, 1, small) / (1 + small), dtype=np.float32)
+def activate(raw: Vectors, activation: Activation, scale: Scale = logistic) -> Vectors:
+    """Map raw scores to what callers see, in fp32: themselves, or what the family's `scale` makes of them."""
+    return raw if activation == "none" else scale(raw)
 
 
 def best_first(raw: Vectors) -> tuple[int, ...]:

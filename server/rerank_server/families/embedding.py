@@ -13,6 +13,7 @@ from rerank_server.families.checkpoint import CheckpointFiles
 from rerank_server.families.engines import open_engine
 from rerank_server.families.interface import Cut, EncodedQuery, Fit, Opened, Plan
 from rerank_server.families.lengths import choose_length
+from rerank_server.families.scales import clipped, logistic
 from rerank_server.families.sentence_modules import Prompts
 from rerank_server.families.template import Template, single_template
 from rerank_server.families.tokens import (
@@ -64,7 +65,8 @@ class EmbeddingFamily:
             sentence_modules.prompts(files),
             sentence_modules.similarity(files),
         )
-        return Opened(ranker, computed, ranker.max_length)
+        scale = clipped if sentence_modules.similarity(files) == "cosine" else logistic
+        return Opened(ranker, computed, ranker.max_length, scale)
 
 
 class BiEncoder:

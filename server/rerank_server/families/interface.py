@@ -6,6 +6,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from rerank_server.engine.interface import Engine, Outputs, Row, Vectors
 from rerank_server.families.checkpoint import CheckpointFiles
+from rerank_server.families.scales import Scale, logistic
 
 Truncate: TypeAlias = Literal["document", "error"]
 """What happens to a text that is too long: its end is cut off, or the request is refused."""
@@ -107,6 +108,8 @@ class Opened:
     ranker: Ranker
     computed: Computed
     max_length: int
+    scale: Scale = logistic
+    """What its raw scores are between 0 and 1."""
 
 
 class Family(Protocol):
