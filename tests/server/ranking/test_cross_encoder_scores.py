@@ -55,8 +55,8 @@ def test_rows_and_scores_are_those_of_transformers(architecture: str, save: Any)
             assert list(row.type_ids) == pair["token_type_ids"][0].tolist()
     assert np.std(expected) > 1e-3, "the scores of this random model must differ, or they prove nothing"
 
-    alone = np.concatenate([model.engine.run([row]) for row in rows])
-    together = model.engine.run(rows)
+    alone = np.stack([model.engine.run([row])[0] for row in rows])
+    together = np.stack(model.engine.run(rows))
     assert model.ranker.scores(alone) == pytest.approx(expected, abs=TOLERANCE)
     assert model.ranker.scores(together) == pytest.approx(expected, abs=TOLERANCE)
     assert model.engine.dtype == "float32"
@@ -70,8 +70,8 @@ def test_many_rows_are_padded_in_one_group_and_keep_their_scores(architecture: s
     lengths = [len(row.ids) for row in rows]
 
     assert model.engine.positions(lengths) > sum(lengths), "padding must happen, or this proves nothing"
-    alone = [model.engine.run([row])[0, 0] for row in rows]
-    assert model.engine.run(rows)[:, 0] == pytest.approx(alone, abs=TOLERANCE)
+    alone = [model.engine.run([row])[0][0] for row in rows]
+    assert np.stack(model.engine.run(rows))[:, 0] == pytest.approx(alone, abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", ["qwen2", "llama"])
@@ -79,8 +79,8 @@ def test_a_causal_model_without_a_padding_token_is_batched_all_the_same(name: st
     model = load(save(name, pad_token_id=None), ScoringOptions(), threads=1)
     query = model.ranker.encode_query(QUERY)
     rows = model.ranker.encode_documents(query, DOCUMENTS, Cut("document"))
-    alone = [model.engine.run([row])[0, 0] for row in rows]
-    assert model.engine.run(rows)[:, 0] == pytest.approx(alone, abs=TOLERANCE)
+    alone = [model.engine.run([row])[0][0] for row in rows]
+    assert np.stack(model.engine.run(rows))[:, 0] == pytest.approx(alone, abs=TOLERANCE)
 
 
 def test_a_causal_row_that_ends_in_the_padding_token_is_read_where_transformers_reads_it(save: Any) -> None:
@@ -94,7 +94,7 @@ def test_a_causal_row_that_ends_in_the_padding_token_is_read_where_transformers_
     reference = transformers.Qwen2ForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
     with torch.inference_mode():
         expected = reference.eval()(**pair).logits.item()
-    assert model.engine.run(rows)[0, 0] == pytest.approx(expected, abs=TOLERANCE)
+    assert model.engine.run(rows)[0][0] == pytest.approx(expected, abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "modernbert mean", "deberta-v2", "qwen2"])
@@ -104,10 +104,10 @@ def test_a_bf16_encoder_has_an_fp32_head_and_stays_near_the_fp32_scores(name: st
         load(folder, ScoringOptions(dtype=dtype), threads=1) for dtype in ("float32", "bfloat16")
     )
     rows = exact.ranker.encode_documents(exact.ranker.encode_query(QUERY), DOCUMENTS, Cut("document"))
-    outputs = rounded.engine.run(rows)
+    outputs = np.stack(rounded.engine.run(rows))
 
     assert rounded.engine.dtype == "bfloat16"
-    assert outputs[:, 0] == pytest.approx(exact.engine.run(rows)[:, 0], abs=0.05)
+    assert outputs[:, 0] == pytest.approx(np.stack(exact.engine.run(rows))[:, 0], abs=0.05)
     as_bf16 = torch.from_numpy(outputs).to(torch.bfloat16).float().numpy()
     assert not np.array_equal(outputs, as_bf16), "logits out of an fp32 head are finer than bf16"
 
@@ -141,6 +141,6 @@ def test_a_half_precision_checkpoint_is_computed_in_fp32_on_a_cpu(save: Any) -> 
     )
     model = load(folder, ScoringOptions(), threads=1)
     rows = model.ranker.encode_documents(model.ranker.encode_query(QUERY), DOCUMENTS, Cut("document"))
-    outputs = model.engine.run(rows)
+    outputs = np.stack(model.engine.run(rows))
     assert model.engine.dtype == "float32"
     assert outputs[:, 0] == pytest.approx(reference(folder, 96)[1], abs=TOLERANCE)

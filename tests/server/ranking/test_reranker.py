@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from rerank_server.batching import BatchReport
-from rerank_server.engine.interface import Row, Vectors
+from rerank_server.engine.interface import Outputs, Row
 from rerank_server.errors import ClosedError, ComputeError, InputError
 from rerank_server.families.interface import Cut
 from rerank_server.load import LoadedModel, ScoringOptions, load
@@ -191,10 +191,10 @@ class Broken:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def run(self, rows: Sequence[Row]) -> Vectors:
+    def run(self, rows: Sequence[Row]) -> Outputs:
         """Spoil the last output."""
-        outputs: Vectors = self._engine.run(rows)
-        outputs[-1] = self._value
+        outputs: Outputs = self._engine.run(rows)
+        outputs[-1] = np.full_like(outputs[-1], self._value)
         return outputs
 
 

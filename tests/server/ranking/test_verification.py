@@ -5,9 +5,10 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
-from rerank_server.engine.interface import Row, Vectors
+from rerank_server.engine.interface import Outputs, Row
 from rerank_server.families.interface import Cut
 from rerank_server.load import LoadedModel
 from rerank_server.reranker import Reranker
@@ -90,12 +91,14 @@ class PaddingMatters:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def run(self, rows: Sequence[Row]) -> Vectors:
+    def run(self, rows: Sequence[Row]) -> Outputs:
         """Add a little to each row that is shorter than the longest."""
-        outputs: Vectors = self._engine.run(rows)
+        outputs: Outputs = self._engine.run(rows)
         longest = max(len(row.ids) for row in rows)
-        outputs[[len(row.ids) < longest for row in rows]] += 0.01
-        return outputs
+        return [
+            output + np.float32(0.01) if len(row.ids) < longest else output
+            for row, output in zip(rows, outputs, strict=True)
+        ]
 
 
 def test_an_engine_whose_padding_changes_scores_is_found_without_any_golden(loaded_bert: LoadedModel) -> None:
