@@ -1,17 +1,38 @@
 """The engine that runs every transformers model: rows of similar length, padded to the longest."""
 
+import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rerank_server.engine.batches import split
-from rerank_server.engine.heads import Head, Inputs
-from rerank_server.engine.interface import Outputs, Row
+from rerank_server.engine.heads import Head, OwnHead
+from rerank_server.engine.interface import Outputs, Row, Vectors
+from rerank_server.engine.segments import Segments, last_counted, places_in_padded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """One group of rows, padded on the right. All are [rows, longest] and int64."""
+
+    ids: Tensor
+    mask: Tensor
+    """1 for a token, 0 for padding."""
+    type_ids: Tensor | None
+
+    def arguments(self) -> dict[str, Tensor]:
+        """Name them as transformers' models do."""
+        named = {"input_ids": self.ids, "attention_mask": self.mask}
+        if self.type_ids is not None:
+            named["token_type_ids"] = self.type_ids
+        return named
 
 
 class PaddedEngine:
@@ -25,6 +46,9 @@ class PaddedEngine:
         self._head = head
         self._pad_id = pad_id
         self._max_tokens = max_tokens
+        # A causal model would otherwise store keys and values for tokens that never come.
+        takes_cache = "use_cache" in inspect.signature(model.base_model.forward).parameters
+        self._without_cache = {"use_cache": False} if takes_cache else {}
 
     @property
     def device(self) -> str:
@@ -43,15 +67,30 @@ class PaddedEngine:
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row]) -> Outputs:
-        """Return one fp32 vector a row, [width], in the order of `rows`."""
-        groups = split([len(row.ids) for row in rows], self._max_tokens)
-        vectors = torch.cat([self._run_group([rows[index] for index in group]) for group in groups])
-        ordered = torch.empty_like(vectors)
-        ordered[[index for group in groups for index in group]] = vectors
-        return list(ordered.float().cpu().numpy())
+        """Return an fp32 array a row, in the order of `rows`."""
+        outputs: Outputs = [np.empty(0, dtype=np.float32)] * len(rows)
+        for group in split([len(row.ids) for row in rows], self._max_tokens):
+            chosen = [rows[index] for index in group]
+            for index, vectors in zip(group, self._run_group(chosen), strict=True):
+                outputs[index] = vectors
+        return outputs
 
-    def _run_group(self, rows: Sequence[Row]) -> torch.Tensor:
-        return self._head(self._model, self._pad(rows))
+    def _run_group(self, rows: Sequence[Row]) -> Sequence[Vectors]:
+        inputs = self._pad(rows)
+        if isinstance(self._head, OwnHead):
+            return list(self._model(**inputs.arguments()).logits.float().cpu().numpy())
+        hidden: Tensor = self._model.base_model(**inputs.arguments(), **self._without_cache).last_hidden_state
+        lengths = [len(row.ids) for row in rows]
+        places = places_in_padded(lengths, hidden.shape[1]).to(hidden.device)
+        read = self._head(hidden.flatten(0, 1)[places], self._segments(rows)).float().cpu().numpy()
+        return np.split(read, np.cumsum(lengths)[:-1]) if self._head.per_token else list(read)
+
+    def _segments(self, rows: Sequence[Row]) -> Segments:
+        lengths = torch.tensor([len(row.ids) for row in rows])
+        starts = lengths.cumsum(0) - lengths
+        skipped = None if isinstance(self._head, OwnHead) else self._head.skipped
+        last = starts + torch.tensor([last_counted(row.ids, skipped) for row in rows])
+        return Segments(*(each.to(self._model.device) for each in (starts, lengths, last)))
 
     def _pad(self, rows: Sequence[Row]) -> Inputs:
         shape = (len(rows), max(len(row.ids) for row in rows))
@@ -67,5 +106,5 @@ class PaddedEngine:
             self._tensor(ids), self._tensor(mask), None if type_ids is None else self._tensor(type_ids)
         )
 
-    def _tensor(self, values: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> torch.Tensor:
+    def _tensor(self, values: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> Tensor:
         return torch.from_numpy(values).to(self._model.device)

@@ -1,45 +1,49 @@
 """From token vectors to one vector a row, as sentence-transformers' modules define it, in fp32."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from rerank_server.engine.readout import Step
+from rerank_server.engine.segments import Segments
 
-Pool: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""(hidden [rows, length, width] fp32, mask [rows, length] of 1 and 0, right-padded) -> [rows, width]."""
-
-
-def _cls(hidden: Tensor, mask: Tensor) -> Tensor:
-    return hidden[:, 0]
+Pool: TypeAlias = Callable[[Tensor, Segments], Tensor]
+"""(hidden [tokens, width] fp32, where the rows are) -> [rows, width]."""
 
 
-def _last_token(hidden: Tensor, mask: Tensor) -> Tensor:
-    return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
+def _cls(hidden: Tensor, rows: Segments) -> Tensor:
+    return hidden[rows.starts]
 
 
-def _max(hidden: Tensor, mask: Tensor) -> Tensor:
-    return hidden.masked_fill(mask.unsqueeze(-1) == 0, float("-inf")).amax(1)
+def _last_token(hidden: Tensor, rows: Segments) -> Tensor:
+    return hidden[rows.last]
 
 
-def _mean(hidden: Tensor, mask: Tensor) -> Tensor:
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weights).sum(1) / weights.sum(1)
+def _max(hidden: Tensor, rows: Segments) -> Tensor:
+    return _reduce(hidden, "max", rows)
 
 
-def _mean_sqrt_length(hidden: Tensor, mask: Tensor) -> Tensor:
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weights).sum(1) / weights.sum(1).sqrt()
+def _mean(hidden: Tensor, rows: Segments) -> Tensor:
+    return _reduce(hidden, "sum", rows) / rows.lengths.unsqueeze(1)
 
 
-def _weighted_mean(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Weigh each token by its place, counted from one."""
-    places = torch.arange(1, hidden.shape[1] + 1, device=hidden.device)
-    weights = (mask * places).unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weights).sum(1) / weights.sum(1)
+def _mean_sqrt_length(hidden: Tensor, rows: Segments) -> Tensor:
+    return _reduce(hidden, "sum", rows) / rows.lengths.unsqueeze(1).sqrt()
+
+
+def _weighted_mean(hidden: Tensor, rows: Segments) -> Tensor:
+    """Weigh each token by its place in its row, counted from one."""
+    starts = torch.repeat_interleave(rows.starts, rows.lengths, output_size=len(hidden))
+    weights = (torch.arange(1, len(hidden) + 1, device=hidden.device) - starts).unsqueeze(1).to(hidden.dtype)
+    return _reduce(hidden * weights, "sum", rows) / _reduce(weights, "sum", rows)
+
+
+def _reduce(values: Tensor, how: Literal["sum", "max"], rows: Segments) -> Tensor:
+    # `unsafe` leaves out a check of the lengths that would have the CPU wait for a GPU.
+    return torch.segment_reduce(values, how, lengths=rows.lengths.long(), axis=0, unsafe=True)
 
 
 POOLS: dict[str, Pool] = {
@@ -65,9 +69,10 @@ class Pooled:
         self._pools = tuple(POOLS[mode] for mode in modes)
         self._steps = tuple(steps)
 
-    def __call__(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Return one fp32 vector a row: [rows, length, width] and [rows, length] -> [rows, other width]."""
-        vectors = torch.cat([pool(hidden.float(), mask) for pool in self._pools], dim=1)
+    def __call__(self, hidden: Tensor, rows: Segments) -> Tensor:
+        """Return one fp32 vector a row: [tokens, width] and where the rows are -> [rows, other width]."""
+        hidden = hidden.float()
+        vectors = torch.cat([pool(hidden, rows) for pool in self._pools], dim=1)
         for step in self._steps:
             vectors = step(vectors)
         return vectors
