@@ -5,12 +5,17 @@ then the tensors, whose `data_offsets` the header gives
 (https://github.com/huggingface/safetensors#format).
 """
 
+import contextlib
 import json
 import struct
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rerank_server.errors import LoadError
 from rerank_server.families.checkpoint import read_json
+
+if TYPE_CHECKING:
+    import torch
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -46,6 +51,38 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
             "convert them to model.safetensors, or use a revision of the model that has them."
         )
     raise LoadError(f"{folder} holds no {SINGLE}: point the source at a checkpoint with safetensors weights.")
+
+
+class TensorFiles:
+    """The tensors of a checkpoint by name, read one at a time. A context manager.
+
+    Raises `LoadError` where a weight file is not whole.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._paths = require_weights(folder)
+        self._files = contextlib.ExitStack()
+        self._where: dict[str, Any] = {}
+
+    def __enter__(self) -> "TensorFiles":
+        from safetensors import safe_open
+
+        for path in self._paths:
+            file = self._files.enter_context(safe_open(path, framework="pt"))
+            self._where.update(dict.fromkeys(file.keys(), file))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._where.clear()
+        self._files.close()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._where
+
+    def read(self, name: str, dtype: "torch.dtype") -> "torch.Tensor":
+        """Return a copy of the tensor in this type. Raises KeyError where there is none."""
+        tensor: torch.Tensor = self._where[name].get_tensor(name)
+        return tensor.to(dtype, copy=True)
 
 
 def require_whole(path: Path) -> None:

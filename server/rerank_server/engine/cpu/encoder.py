@@ -1,0 +1,200 @@
+"""The forward pass of BERT, RoBERTa and XLM-RoBERTa over packed rows.
+
+Every tensor is [tokens, width] with the rows of a batch one after another; no token is ever compared with one
+of another row. Equal to transformers' `BertModel`, `RobertaModel` and `XLMRobertaModel` in evaluation mode.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rerank_server.engine.cpu.operators import Linear
+from rerank_server.engine.interface import Row
+
+
+SHORTEST_PRODUCT = 48
+"""Tokens from which on bf16 attention is faster as plain products, which use the CPU's bf16 instructions, than
+as torch's fused attention, which does not."""
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A layer normalisation."""
+
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[tokens, width] -> [tokens, width]."""
+        return functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Token ids to hidden states."""
+
+    words: Tensor
+    """[vocabulary, width]"""
+    places: Tensor
+    """[segments x positions, width]: position and segment embeddings, added up in advance."""
+    positions: int
+    """Positions a segment has in `places`."""
+    first_position: int
+    """Where positions start: RoBERTa-likes count from `padding_idx + 1`."""
+    norm: Norm
+
+    def __call__(self, batch: "Packed") -> Tensor:
+        """Return [tokens, width]."""
+        places = batch.places + self.first_position
+        if batch.segments is not None:
+            places += batch.segments * self.positions
+        hidden = functional.embedding(torch.from_numpy(batch.ids), self.words)
+        hidden += functional.embedding(torch.from_numpy(places), self.places)
+        return self.norm(hidden)
+
+
+@dataclass(frozen=True)
+class Feedforward:
+    """What follows attention in a layer, each token by itself."""
+
+    attended: Linear
+    attended_norm: Norm
+    up: Linear
+    down: Linear
+    down_norm: Norm
+
+    def __call__(self, attended: Tensor, hidden: Tensor) -> Tensor:
+        """What attention gave and what went into it, [tokens, width] both -> [tokens, width]."""
+        hidden = self.attended_norm(self.attended.add(attended, hidden))
+        return self.down_norm(self.down.add(self.up.gelu(hidden), hidden))
+
+
+class Layer(Protocol):
+    """One transformer layer."""
+
+    def __call__(self, hidden: Tensor, batch: "Packed", heads: int) -> Tensor:
+        """[tokens, width] -> [tokens, width], or [rows, width] of the rows' first tokens."""
+
+
+@dataclass(frozen=True)
+class FullLayer:
+    """A layer for every token."""
+
+    query_key_value: Linear
+    """[width] -> [3 x width]"""
+    rest: Feedforward
+
+    def __call__(self, hidden: Tensor, batch: "Packed", heads: int) -> Tensor:
+        """[tokens, width] -> [tokens, width]."""
+        return self.rest(_attend(self.query_key_value(hidden), batch, heads), hidden)
+
+
+@dataclass(frozen=True)
+class LastLayerOfFirstTokens:
+    """The last layer where only each row's first token is read: nothing else is queried or fed forward."""
+
+    query: Linear
+    key_value: Linear
+    """[width] -> [2 x width]"""
+    rest: Feedforward
+
+    def __call__(self, hidden: Tensor, batch: "Packed", heads: int) -> Tensor:
+        """[tokens, width] -> [rows, width]."""
+        first = hidden[torch.tensor(batch.starts)]
+        return self.rest(_attend_first(self.query(first), self.key_value(hidden), batch, heads), first)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Embeddings and layers."""
+
+    embeddings: Embeddings
+    layers: Sequence[Layer]
+    heads: int
+    dtype: torch.dtype
+
+    def __call__(self, batch: "Packed") -> Tensor:
+        """Return the last hidden states: [tokens, width], or [rows, width] of the rows' first tokens."""
+        hidden = self.embeddings(batch)
+        for layer in self.layers:
+            hidden = layer(hidden, batch, self.heads)
+        return hidden
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Rows one after another. Arrays are int64, [tokens]."""
+
+    ids: npt.NDArray[np.int64]
+    places: npt.NDArray[np.int64]
+    """Each token's place in its row, from zero."""
+    segments: npt.NDArray[np.int64] | None
+    starts: Sequence[int]
+    lengths: Sequence[int]
+
+
+def pack(rows: Sequence[Row]) -> Packed:
+    """Put rows one after another."""
+    lengths = [len(row.ids) for row in rows]
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    segments = None
+    if rows[0].type_ids is not None:
+        segments = _joined([row.type_ids or () for row in rows], int(ends[-1]))
+    return Packed(
+        ids=_joined([row.ids for row in rows], int(ends[-1])),
+        places=np.arange(ends[-1], dtype=np.int64) - np.repeat(starts, lengths),
+        segments=segments,
+        starts=starts.tolist(),
+        lengths=lengths,
+    )
+
+
+def _joined(parts: Sequence[Sequence[int]], total: int) -> npt.NDArray[np.int64]:
+    return np.fromiter((number for part in parts for number in part), dtype=np.int64, count=total)
+
+
+def _attend(projected: Tensor, batch: Packed, heads: int) -> Tensor:
+    """Self-attention within each row: [tokens, 3 x width] -> [tokens, width]."""
+    tokens, width = projected.shape[0], projected.shape[1] // 3
+    size = width // heads
+    # [heads, tokens, size] each, without a copy
+    queries, keys, values = projected.view(tokens, 3, heads, size).permute(1, 2, 0, 3)
+    attended = torch.empty(tokens, heads, size, dtype=projected.dtype)
+    by_head = attended.transpose(0, 1)
+    longest = max(batch.lengths) if projected.dtype is torch.bfloat16 else 0
+    weights = torch.empty(heads * longest * longest, dtype=projected.dtype)
+    for start, length in zip(batch.starts, batch.lengths, strict=True):
+        row = slice(start, start + length)
+        if projected.dtype is torch.bfloat16 and length >= SHORTEST_PRODUCT:
+            share = weights[: heads * length * length].view(heads, length, length)
+            torch.bmm(queries[:, row] * size**-0.5, keys[:, row].transpose(1, 2), out=share)
+            torch.softmax(share, -1, out=share)
+            torch.bmm(share, values[:, row], out=by_head[:, row])
+        else:
+            by_head[:, row] = functional.scaled_dot_product_attention(
+                queries[None, :, row], keys[None, :, row], values[None, :, row]
+            )[0]
+    return attended.view(tokens, width)
+
+
+def _attend_first(first: Tensor, projected: Tensor, batch: Packed, heads: int) -> Tensor:
+    """Attention of each row's first token: [rows, width] and [tokens, 2 x width] -> [rows, width]."""
+    rows, width = first.shape
+    size = width // heads
+    keys, values = projected.view(-1, 2, heads, size).permute(1, 2, 0, 3)  # [heads, tokens, size]
+    keys = keys.transpose(1, 2)
+    queries = (first * size**-0.5).view(rows, heads, 1, size)
+    attended = torch.empty(rows, heads, 1, size, dtype=first.dtype)
+    for place, (start, length) in enumerate(zip(batch.starts, batch.lengths, strict=True)):
+        row = slice(start, start + length)
+        weights = torch.softmax(torch.bmm(queries[place], keys[:, :, row]), -1)
+        torch.bmm(weights, values[:, row], out=attended[place])
+    return attended.view(rows, width)
