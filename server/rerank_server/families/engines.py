@@ -10,17 +10,15 @@ from typing import Any
 
 from rerank_server.engine.readout import Classifier, NextToken, Readout
 from rerank_server.errors import LoadError
+from rerank_server.families.bert_files import open_for_cpu
 from rerank_server.families.checkpoint import CheckpointFiles
-from rerank_server.families.interface import Computed, Plan
+from rerank_server.families.interface import Computed, Declined, Plan
 
 log = logging.getLogger(__name__)
 
+CAUSAL = "ForCausalLM"
 UNUSED = ("pooler.",)
 """Weights that transformers' base classes have, and that reading the hidden states leaves aside."""
-
-
-class Declined(Exception):  # noqa: N818  # not an error: the next engine is asked
-    """An engine does not take a checkpoint; its text says why, without a full stop."""
 
 
 Candidate = Callable[[CheckpointFiles, Plan, Readout], Computed]
@@ -60,11 +58,15 @@ def _padded(files: CheckpointFiles, plan: Plan, readout: Readout) -> Computed:
     if plan.dtype != "float32" and isinstance(readout, Classifier):
         keep_head_in_float32(model)
     known = facts(model)
-    engine = PaddedEngine(model, head_for(model, readout), pad_id=known.pad_id, max_tokens=plan.batch_tokens)
+    try:
+        head = head_for(model, readout)
+    except ValueError as error:
+        raise LoadError(f"{files.root} cannot be scored: {error}.") from error
+    engine = PaddedEngine(model, head, pad_id=known.pad_id, max_tokens=plan.batch_tokens)
     return Computed(engine, "it runs every transformers model", known)
 
 
-CANDIDATES: dict[str, Candidate] = {"padded": _padded}
+CANDIDATES: dict[str, Candidate] = {"cpu": open_for_cpu, "padded": _padded}
 """By name, the best first."""
 
 
@@ -78,6 +80,8 @@ def _model_class(files: CheckpointFiles, readout: Readout) -> Any:
 
     if _is_base(readout):
         return transformers.AutoModel
+    if isinstance(readout, NextToken) and not files.architecture.endswith(CAUSAL):
+        raise LoadError(f"{files.architecture} predicts no next token: only *{CAUSAL} models do.")
     found = getattr(transformers, files.architecture, None)
     if found is None:
         raise LoadError(

@@ -14,6 +14,10 @@ Truncate: TypeAlias = Literal["document", "error"]
 Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 
+class Declined(Exception):  # noqa: N818  # not an error: the next engine is asked
+    """An engine does not take a checkpoint; its text says why, without a full stop."""
+
+
 @dataclass(frozen=True)
 class Fit:
     """Whether a family can serve a checkpoint, and one sentence why or why not."""
