@@ -74,13 +74,15 @@ class CamelModel(BaseModel):
 
 
 class Verification(CamelModel):
-    """What the comparison of computed with expected scores found before the server took traffic."""
+    """What the last comparison of computed with expected scores found."""
 
     checked: int
     """How many scores were compared."""
     max_deviation: float
     """The largest absolute difference, in units of the score."""
     passed: bool
+    sets: tuple[str, ...] = ()
+    """What was compared, in words: the manifest's goldens, published ones, the self-check."""
 
 
 class ServerStatus(CamelModel):

