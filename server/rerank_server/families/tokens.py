@@ -10,6 +10,7 @@ from rerank_server.errors import InputError, LoadError
 from rerank_server.families.checkpoint import CheckpointFiles
 from rerank_server.families.interface import Cut
 from rerank_server.families.template import Template
+from rerank_server.families.tokenizer_json import read_plain
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,15 @@ def require_text(text: str, name: str) -> None:
 
 def load_tokenizer(files: CheckpointFiles) -> TextTokenizer:
     """Load the tokenizer as transformers configures it. Raises `LoadError`."""
+    plain = read_plain(files)
+    if plain is None:
+        return _from_transformers(files)
+    plain.backend.no_truncation()
+    plain.backend.no_padding()
+    return TextTokenizer(plain.backend, plain.keeps_end, plain.with_type_ids, plain.pad_id)
+
+
+def _from_transformers(files: CheckpointFiles) -> TextTokenizer:
     from transformers import AutoTokenizer
 
     try:

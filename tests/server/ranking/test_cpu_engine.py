@@ -1,0 +1,186 @@
+"""The engine `cpu`: equal to transformers' own classes, whatever shares its batch, without transformers."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from rerank_server.engine.cpu import operators
+from rerank_server.engine.interface import Row
+from rerank_server.engine.readout import Classifier, NextToken, PooledVector, Readout, TokenVectors
+from rerank_server.errors import LoadError
+from rerank_server.families.checkpoint import read_checkpoint
+from rerank_server.families.engines import open_engine
+from rerank_server.families.interface import Computed, Dtype, Plan
+from tests.server.ranking.conftest import POSITIONS, SaveModel
+
+pytestmark = pytest.mark.skipif(
+    operators.objection(torch.float32) is not None,
+    reason=f"the engine cpu does not run here: {operators.objection(torch.float32)}",
+)
+
+KINDS = ["bert", "roberta", "xlm-roberta"]
+SMALLEST_VOCABULARY = 100
+READOUTS: dict[str, Readout] = {
+    "classifier": Classifier(),
+    "cls": PooledVector(("cls",)),
+    "mean": PooledVector(("mean",)),
+    "max and last token": PooledVector(("max", "lasttoken")),
+    "every token": TokenVectors(),
+    "mean, then a step": PooledVector(("mean",), (torch.tanh,)),
+}
+LENGTHS = st.lists(st.integers(1, POSITIONS), min_size=1, max_size=6)
+
+
+def opened(
+    folder: Path, engine: str, readout: Readout, dtype: Dtype = "float32", batch_tokens: int = 1024
+) -> Computed:
+    plan = Plan("cpu", dtype, None, batch_tokens, engine=engine)
+    return open_engine(read_checkpoint(folder), plan, readout)
+
+
+def rows(lengths: list[int], seed: int = 0, *, typed: bool = False) -> list[Row]:
+    dice = np.random.default_rng(seed)
+    return [
+        Row(
+            dice.integers(5, SMALLEST_VOCABULARY, length).tolist(),
+            ([0] * (length // 2) + [1] * (length - length // 2)) if typed else None,
+        )
+        for length in lengths
+    ]
+
+
+def largest_difference(ours: list[Any], theirs: list[Any]) -> float:
+    assert [each.shape for each in ours] == [each.shape for each in theirs]
+    return max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("readout", READOUTS.values(), ids=READOUTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_equals_the_padded_model_on_rows_of_any_length(
+    kind: str, readout: Readout, save: SaveModel
+) -> None:
+    folder = save(kind)
+    ours, padded = opened(folder, "cpu", readout), opened(folder, "padded", readout)
+    assert ours.facts == padded.facts
+
+    @settings(max_examples=8, deadline=None)
+    @given(lengths=LENGTHS, seed=st.integers(0, 99))
+    def equal(lengths: list[int], seed: int) -> None:
+        batch = rows(lengths, seed, typed=ours.facts.takes_type_ids)
+        assert largest_difference(ours.engine.run(batch), padded.engine.run(batch)) <= 1e-5
+
+    equal()
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lengths=LENGTHS, limit=st.integers(1, 200))
+def test_what_shares_a_batch_changes_nothing(lengths: list[int], limit: int, bert: Path) -> None:
+    alone, bounded = (
+        opened(bert, "cpu", Classifier()),
+        opened(bert, "cpu", Classifier(), batch_tokens=limit),
+    )
+    batch = rows(lengths, typed=True)
+    one_by_one = [alone.engine.run([row])[0] for row in batch]
+    assert largest_difference(alone.engine.run(batch), one_by_one) <= 1e-6
+    assert largest_difference(bounded.engine.run(batch), one_by_one) <= 1e-6
+
+
+def test_several_threads_may_run_it_at_once(bert: Path) -> None:
+    engine = opened(bert, "cpu", Classifier()).engine
+    batches = [rows([5, 90, 33, 7], seed, typed=True) for seed in range(24)]
+    expected = [engine.run(batch) for batch in batches]
+    with ThreadPoolExecutor(4) as threads:
+        for ours, theirs in zip(threads.map(engine.run, batches), expected, strict=True):
+            assert largest_difference(ours, theirs) <= 1e-6
+
+
+def test_weights_may_have_the_old_names_and_half_precision(save: SaveModel) -> None:
+    folder = save("bert")
+    batch = rows([9, 40], typed=True)
+    weights = {name: tensor.half() for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    expected = opened(folder, "padded", Classifier()).engine.run(batch)
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ): tensor
+        for name, tensor in weights.items()
+    }
+    assert old.keys() != weights.keys()
+    save_file(old, folder / "model.safetensors", {"format": "pt"})
+    assert largest_difference(opened(folder, "cpu", Classifier()).engine.run(batch), expected) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("config", "readout", "why"),
+    [
+        pytest.param({"hidden_act": "relu"}, Classifier(), "hidden_act to relu", id="another activation"),
+        pytest.param({"is_decoder": True}, PooledVector(("cls",)), "is_decoder to True", id="a decoder"),
+        pytest.param({"model_type": "electra"}, Classifier(), "not electra", id="another architecture"),
+        pytest.param(
+            {"position_embedding_type": "relative_key"}, Classifier(), "relative_key", id="relative positions"
+        ),
+        pytest.param({"quantization_config": {"bits": 8}}, Classifier(), "quantized", id="quantized weights"),
+        pytest.param(
+            {"architectures": ["BertForMaskedLM"]}, Classifier(), "BertForMaskedLM", id="another head"
+        ),
+        pytest.param({"hidden_size": 64}, Classifier(), "is [32, 32] where", id="weights of another width"),
+        pytest.param({"num_hidden_layers": 3}, Classifier(), "layer.2", id="a layer that is missing"),
+        pytest.param({}, NextToken((1,)), "no language model's head", id="another readout"),
+    ],
+)
+def test_what_it_cannot_compute_is_declined_with_the_reason(
+    config: dict[str, Any], readout: Readout, why: str, save: SaveModel
+) -> None:
+    folder = save("bert")
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    with pytest.raises(LoadError) as refused:
+        opened(folder, "cpu", readout)
+    assert why in str(refused.value)
+
+
+def test_a_machine_without_the_operators_uses_another_engine(
+    bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operators, "objection", lambda dtype: "torch 0 lacks the fused linear layer")
+    computed = opened(bert, "auto", Classifier())
+    assert computed.engine.name != "cpu"
+    assert "torch 0 lacks the fused linear layer" in computed.reason
+
+
+def test_an_operator_that_computes_something_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operators.Linear, "gelu", operators.Linear.__call__)
+    assert "GELU" in str(operators.objection(torch.float32))
+
+
+@pytest.mark.skipif(
+    operators.objection(torch.bfloat16) is not None, reason=str(operators.objection(torch.bfloat16))
+)
+@pytest.mark.parametrize("readout", [Classifier(), PooledVector(("mean",))], ids=["classifier", "mean"])
+def test_bfloat16_stays_near_float32_whatever_the_length(readout: Readout, save: SaveModel) -> None:
+    folder = save("xlm-roberta", initializer_range=0.05)
+    batch = rows([3, 47, 48, 96, 12])
+    exact = opened(folder, "cpu", readout).engine.run(batch)
+    assert largest_difference(opened(folder, "cpu", readout, "bfloat16").engine.run(batch), exact) <= 0.05
+
+
+def test_transformers_is_never_imported_for_it(minilm: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from rerank_server.load import ScoringOptions, load;"
+        f"model = load(Path({str(minilm)!r}), ScoringOptions(), threads=1);"
+        "model.engine.run(list(model.ranker.encode_query('red planet').rows));"
+        "print(model.engine.name, 'transformers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["cpu", "False"]
