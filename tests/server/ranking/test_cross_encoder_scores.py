@@ -9,7 +9,6 @@ import torch
 import transformers
 from transformers import AutoTokenizer
 
-from rerank_server.engine.padded import PaddedEngine
 from rerank_server.families.interface import Cut
 from rerank_server.load import ScoringOptions, load
 
@@ -63,7 +62,7 @@ def test_rows_and_scores_are_those_of_transformers(architecture: str, save: Any)
 
 
 def test_many_rows_are_padded_in_one_group_and_keep_their_scores(architecture: str, save: Any) -> None:
-    model = load(save(architecture), ScoringOptions(), threads=1)
+    model = load(save(architecture), ScoringOptions(), threads=1, engine="padded")
     query = model.ranker.encode_query("red planet")
     documents = [("mars is a planet " * count).strip() for count in (1, 2, 3, 2, 1)]
     rows = model.ranker.encode_documents(query, documents, Cut("document"))
@@ -112,9 +111,29 @@ def test_a_bf16_encoder_has_an_fp32_head_and_stays_near_the_fp32_scores(name: st
     assert not np.array_equal(outputs, as_bf16), "logits out of an fp32 head are finer than bf16"
 
 
-def test_the_padded_engine_is_used_for_all_of_these(loaded_bert: Any) -> None:
-    assert isinstance(loaded_bert.engine, PaddedEngine)
-    assert (loaded_bert.engine.name, loaded_bert.engine.device) == ("padded", "cpu")
+CHOSEN = {
+    "albert": "packed",
+    "bert": "cpu",
+    "deberta-v2": "padded",
+    "distilbert": "packed",
+    "electra": "packed",
+    "llama": "causal",
+    "modernbert cls": "packed",
+    "modernbert mean": "packed",
+    "mpnet": "padded",
+    "qwen2": "causal",
+    "qwen3": "causal",
+    "roberta": "cpu",
+    "xlm-roberta": "cpu",
+}
+
+
+def test_each_architecture_is_computed_by_the_best_engine_that_takes_it(architecture: str, save: Any) -> None:
+    model = load(save(architecture), ScoringOptions(), threads=1)
+    assert (model.engine.name, model.engine.device) == (CHOSEN[architecture], "cpu")
+    if CHOSEN[architecture] == "padded":
+        assert "not causal, packed: " in model.engine_reason
+        assert "has an attention of its own, not transformers' interface" in model.engine_reason
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,176 @@
+"""How rows lie one after another in one forward pass without padding, and who attends to whom. Pure numpy.
+
+A row is one stretch of tokens. Where rows begin with the same ids and those are to be computed once, that
+prefix is a stretch of its own, and each of its rows is a stretch that attends to it and to itself.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rerank_server.engine.interface import Row
+from rerank_server.engine.segments import last_counted
+
+Places = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Tokens that attend to one another, and to those of a prefix before them."""
+
+    start: int
+    length: int
+    prefix_start: int = 0
+    prefix_length: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Numbering:
+    """How a model numbers the positions of a row."""
+
+    first: int = 0
+    skipped: int | None = None
+    """RoBERTa-likes give this id the position before the first, and do not count it."""
+
+    def of(self, ids: Sequence[int]) -> Places:
+        """Return the position of each id of a row: [ids]."""
+        if self.skipped is None:
+            return np.arange(self.first, self.first + len(ids), dtype=np.int32)
+        counted = np.asarray(ids) != self.skipped
+        return np.where(counted, self.first - 1 + np.cumsum(counted), self.first - 1).astype(np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One forward pass. Arrays are int32."""
+
+    ids: Places
+    """[tokens]"""
+    positions: Places
+    """[tokens]"""
+    type_ids: Places
+    """[tokens]; zero where rows say nothing."""
+    stretches: tuple[Stretch, ...]
+    """In the order of their starts; together they cover all tokens."""
+    lengths: Places
+    """[rows], of the tokens that are a row's own."""
+    starts: Places
+    """[rows]"""
+    last: Places
+    """[rows]: the token at which a row is read where a model reads its end."""
+
+    @property
+    def shares(self) -> bool:
+        """Say whether there is a prefix."""
+        return any(stretch.prefix_length for stretch in self.stretches)
+
+    def query_edges(self) -> Places:
+        """Return where stretches begin among the tokens, and the end: [stretches + 1]."""
+        return _edges([stretch.length for stretch in self.stretches])
+
+    def key_edges(self) -> Places:
+        """Return the same for what each stretch attends to, prefix and own tokens: [stretches + 1]."""
+        return _edges([stretch.prefix_length + stretch.length for stretch in self.stretches])
+
+    def key_places(self) -> Places:
+        """Return the tokens to which stretches attend, stretch by stretch: [key_edges()[-1]]."""
+        ranges = [
+            np.arange(start, start + length, dtype=np.int32)
+            for each in self.stretches
+            for start, length in (
+                (each.prefix_start, each.prefix_length),
+                (each.start, each.length),
+            )
+        ]
+        return np.concatenate(ranges)
+
+
+def lay_out(
+    rows: Sequence[Row], numbering: Numbering, *, share: bool = False, skipped: int | None = None
+) -> Layout:
+    """Lay rows out, in their order, or with `share` request by request behind their prefixes.
+
+    What is shared is told by the ids themselves; `Row.shared` says only how far to look. `skipped` is the id
+    that does not count as a row's last token. Prefixes are for models that attend causally.
+    """
+    builder = _Builder(numbering)
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, row in enumerate(rows):
+        # One token at least stays the row's own, so that every row is a stretch.
+        shared = min(row.shared, len(row.ids) - 1) if share else 0
+        groups.setdefault(tuple(row.ids[:shared]) if shared > 0 else (-1 - place,), []).append(place)
+    starts, lengths, last = (np.zeros(len(rows), dtype=np.int32) for _ in range(3))
+    for prefix, members in groups.items():
+        alone = len(members) == 1
+        common = 0 if alone else len(prefix)
+        before = builder.add(rows[members[0]], 0, common) if common else 0
+        for place in members:
+            row = rows[place]
+            start = builder.add(row, common, len(row.ids), before)
+            read = last_counted(row.ids, skipped)
+            starts[place], lengths[place] = start, len(row.ids) - common
+            last[place] = start + read - common if read >= common else before + read
+    return builder.done(starts, lengths, last)
+
+
+class _Builder:
+    def __init__(self, numbering: Numbering) -> None:
+        self._numbering = numbering
+        self._tokens = 0
+        self._ids: list[npt.NDArray[np.int32]] = []
+        self._positions: list[Places] = []
+        self._type_ids: list[Places] = []
+        self._stretches: list[Stretch] = []
+
+    def add(self, row: Row, first: int, end: int, prefix_start: int = 0) -> int:
+        """Append the ids `first` to `end` of a row; those before `first` lie at `prefix_start`."""
+        start, length = self._tokens, end - first
+        ids = row.ids[first:end]
+        self._ids.append(np.asarray(ids, dtype=np.int32))
+        self._positions.append(self._numbering.of(row.ids)[first:end])
+        type_ids = np.zeros(length, dtype=np.int32) if row.type_ids is None else row.type_ids[first:end]
+        self._type_ids.append(np.asarray(type_ids, dtype=np.int32))
+        self._stretches.append(Stretch(start, length, prefix_start, first))
+        self._tokens += length
+        return start
+
+    def done(self, starts: Places, lengths: Places, last: Places) -> Layout:
+        return Layout(
+            np.concatenate(self._ids),
+            np.concatenate(self._positions),
+            np.concatenate(self._type_ids),
+            tuple(self._stretches),
+            lengths,
+            starts,
+            last,
+        )
+
+
+def passes(lengths: Sequence[int], max_tokens: int) -> Iterator[range]:
+    """Divide rows, in their order, into forward passes of at most `max_tokens`; a longer row runs alone."""
+    start = tokens = 0
+    for place, length in enumerate(lengths):
+        if place > start and tokens + length > max_tokens:
+            yield range(start, place)
+            start, tokens = place, 0
+        tokens += length
+    yield range(start, len(lengths))
+
+
+def halves(lengths: Sequence[int]) -> int:
+    """Return how many of these rows, two at least, make up about half of their tokens: 1 to len - 1."""
+    half = sum(lengths) / 2
+    tokens = 0
+    for count, length in enumerate(lengths[:-1], 1):
+        tokens += length
+        if tokens >= half:
+            return count
+    return len(lengths) - 1
+
+
+def _edges(lengths: Sequence[int]) -> Places:
+    edges = np.zeros(len(lengths) + 1, dtype=np.int32)
+    np.cumsum(lengths, out=edges[1:])
+    return edges
