@@ -135,10 +135,11 @@ def window_of(sliding_window: int | None, *, causal: bool) -> Window:
     return Window(sliding_window - 1, 0 if causal else sliding_window - 1)
 
 
-def blocks(length: int, prefix: int, window: Window) -> Iterator[Block]:
-    """Divide a stretch behind a prefix: one call without a mask where all sees all, else bounded ones."""
-    keys = prefix + length
-    before = -1 if window.before >= keys - 1 else window.before
+def blocks(stretch: Stretch, window: Window) -> Iterator[Block]:
+    """Divide a stretch behind its prefix: one call without a mask where all sees all, else bounded ones."""
+    length, prefix = stretch.length, stretch.prefix_length
+    keys = prefix + stretch.attended
+    before = -1 if window.before >= prefix + length - 1 else window.before
     after = -1 if window.after >= length - 1 else window.after
     if before < 0 and after < 0:
         yield Block(0, length, 0, keys, masked=False)
@@ -159,14 +160,15 @@ def row_by_row(states: States, batch: Batch, window: Window) -> Tensor:
         keys, values = _behind_prefix(key, stretch), _behind_prefix(value, stretch)
         # torch aligns causal attention at the first key, so it is right without a prefix only.
         causal = (
-            window.after == 0 and not stretch.prefix_length and not 0 <= window.before < stretch.length - 1
+            window.after == 0
+            and not (stretch.prefix_length or stretch.unattended)
+            and not 0 <= window.before < stretch.length - 1
         )
-        parts = (
-            [Block(0, stretch.length, 0, stretch.length, masked=False)]
-            if causal
-            else list(blocks(stretch.length, stretch.prefix_length, window))
-        )
-        for part in parts:
+        whole = Block(0, stretch.length, 0, stretch.length, masked=False)
+        for part in [whole] if causal else blocks(stretch, window):
+            if part.key_end <= part.key_first:
+                out[start + part.first : start + part.end] = 0
+                continue
             attended = functional.scaled_dot_product_attention(
                 query[:, :, start:end][:, :, part.first : part.end],
                 keys[:, :, part.key_first : part.key_end],
@@ -181,7 +183,7 @@ def row_by_row(states: States, batch: Batch, window: Window) -> Tensor:
 
 
 def _behind_prefix(states: Tensor, stretch: Stretch) -> Tensor:
-    own = states[:, :, stretch.start : stretch.start + stretch.length]
+    own = states[:, :, stretch.start : stretch.start + stretch.attended]
     if not stretch.prefix_length:
         return own
     prefix = states[:, :, stretch.prefix_start : stretch.prefix_start + stretch.prefix_length]
@@ -232,7 +234,9 @@ def varlen_by_signature(kernel: Callable[..., Any]) -> Attend | None:
         return None
 
     def attend(states: States, batch: Batch, window: Window) -> Tensor:
-        if window.before >= 0 and "window_size" not in taken:
+        # Kernels align the ends of queries and keys, which is wrong where keys are left out at the end.
+        misaligned = window != (-1, -1) and any(stretch.unattended for stretch in batch.stretches)
+        if misaligned or (window.before >= 0 and "window_size" not in taken):
             return row_by_row(states, batch, window)
         query, key, value = (each[0].transpose(0, 1) for each in states[:3])
         if batch.key_places is not None:

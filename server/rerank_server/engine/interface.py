@@ -23,6 +23,8 @@ class Row:
     """As long as `ids`; None where the model knows no segments."""
     shared: int = 0
     """How many leading ids the rows of one request have in common: a causal model computes them once."""
+    unattended: int = 0
+    """How many trailing ids no token attends to, not even they themselves: they only look on."""
 
 
 class Engine(Protocol):

@@ -24,6 +24,13 @@ class Stretch:
     length: int
     prefix_start: int = 0
     prefix_length: int = 0
+    unattended: int = 0
+    """How many tokens at its end no token attends to."""
+
+    @property
+    def attended(self) -> int:
+        """Return how many of its own tokens are attended to."""
+        return self.length - self.unattended
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +69,9 @@ class Layout:
     """[rows]: the token at which a row is read where a model reads its end."""
 
     @property
-    def shares(self) -> bool:
-        """Say whether there is a prefix."""
-        return any(stretch.prefix_length for stretch in self.stretches)
+    def scattered(self) -> bool:
+        """Say whether a stretch attends to other tokens than all of its own."""
+        return any(stretch.prefix_length or stretch.unattended for stretch in self.stretches)
 
     def query_edges(self) -> Places:
         """Return where stretches begin among the tokens, and the end: [stretches + 1]."""
@@ -72,7 +79,7 @@ class Layout:
 
     def key_edges(self) -> Places:
         """Return the same for what each stretch attends to, prefix and own tokens: [stretches + 1]."""
-        return _edges([stretch.prefix_length + stretch.length for stretch in self.stretches])
+        return _edges([stretch.prefix_length + stretch.attended for stretch in self.stretches])
 
     def key_places(self) -> Places:
         """Return the tokens to which stretches attend, stretch by stretch: [key_edges()[-1]]."""
@@ -81,7 +88,7 @@ class Layout:
             for each in self.stretches
             for start, length in (
                 (each.prefix_start, each.prefix_length),
-                (each.start, each.length),
+                (each.start, each.attended),
             )
         ]
         return np.concatenate(ranges)
@@ -99,7 +106,7 @@ def lay_out(
     groups: dict[tuple[int, ...], list[int]] = {}
     for place, row in enumerate(rows):
         # One token at least stays the row's own, so that every row is a stretch.
-        shared = min(row.shared, len(row.ids) - 1) if share else 0
+        shared = min(row.shared, len(row.ids) - 1 - row.unattended) if share else 0
         groups.setdefault(tuple(row.ids[:shared]) if shared > 0 else (-1 - place,), []).append(place)
     starts, lengths, last = (np.zeros(len(rows), dtype=np.int32) for _ in range(3))
     for prefix, members in groups.items():
@@ -132,7 +139,8 @@ class _Builder:
         self._positions.append(self._numbering.of(row.ids)[first:end])
         type_ids = np.zeros(length, dtype=np.int32) if row.type_ids is None else row.type_ids[first:end]
         self._type_ids.append(np.asarray(type_ids, dtype=np.int32))
-        self._stretches.append(Stretch(start, length, prefix_start, first))
+        unattended = row.unattended if end == len(row.ids) else 0
+        self._stretches.append(Stretch(start, length, prefix_start, first, unattended))
         self._tokens += length
         return start
 

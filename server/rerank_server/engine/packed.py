@@ -157,7 +157,7 @@ class PackedEngine:
             *(layout.starts, layout.lengths, layout.last),
             *(layout.query_edges(), layout.key_edges()),
         ]
-        if layout.shares:
+        if layout.scattered:
             arrays.append(layout.key_places())
         ids, positions, type_ids, starts, lengths, last, *edges = self._staging.send(arrays)
         batch = Batch(
@@ -165,9 +165,9 @@ class PackedEngine:
             Segments(starts, lengths, last),
             query_edges=edges[0],
             key_edges=edges[1],
-            key_places=edges[2] if layout.shares else None,
+            key_places=edges[2] if layout.scattered else None,
             longest_query=max(each.length for each in layout.stretches),
-            longest_key=max(each.prefix_length + each.length for each in layout.stretches),
+            longest_key=max(each.prefix_length + each.attended for each in layout.stretches),
         )
         named = {"input_ids": ids.long().unsqueeze(0), "position_ids": positions.long().unsqueeze(0)}
         if self._shape.takes_type_ids:

@@ -99,7 +99,7 @@ class PaddedEngine:
         type_ids = None if rows[0].type_ids is None else np.zeros(shape, dtype=np.int64)
         for place, row in enumerate(rows):
             ids[place, : len(row.ids)] = row.ids
-            mask[place, : len(row.ids)] = 1
+            mask[place, : len(row.ids) - row.unattended] = 1
             if type_ids is not None and row.type_ids is not None:
                 type_ids[place, : len(row.ids)] = row.type_ids
         return Inputs(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,11 +17,18 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-1, "float16": 2e-2}
 
 
 def made_up_rows(
-    vocabulary: int, *, positions: int | None, pad_id: int, type_ids: bool, window: int = 0
+    vocabulary: int,
+    *,
+    positions: int | None,
+    pad_id: int,
+    type_ids: bool,
+    window: int = 0,
+    onlookers: bool = False,
 ) -> list[Row]:
     """Return rows of different lengths, the same every time: some alone, some with a common beginning.
 
-    One is longer than a sliding window, where that is not too long.
+    One is longer than a sliding window, where that is not too long. With `onlookers` one ends in tokens that
+    none attends to.
     """
     numbers = np.random.default_rng(20)
     limit = positions or LONGEST
@@ -38,6 +45,8 @@ def made_up_rows(
     for length in (3, 30, 1):
         together = (prefix + ids(length))[:limit]
         rows.append(Row(together, _halved(len(together)) if type_ids else None, shared=len(prefix)))
+    if onlookers:
+        rows.append(replace(rows[0], unattended=min(5, len(rows[0].ids) - 1)))
     return rows
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rerank_server.engine.readout import Classifier, NextToken, Readout
+from rerank_server.engine.readout import Classifier, NextToken, Readout, TokenVectors
 from rerank_server.errors import LoadError
 from rerank_server.families.checkpoint import CheckpointFiles
 from rerank_server.families.interface import Computed, Declined, ModelFacts, Plan
@@ -158,6 +158,7 @@ class Transformer:
             pad_id=self._facts.pad_id,
             type_ids=self._facts.takes_type_ids,
             window=self._shape.window,
+            onlookers=isinstance(self._readout, TokenVectors),
         )
 
     @cached_property
