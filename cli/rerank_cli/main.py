@@ -65,6 +65,33 @@ def query(
 
 
 @app.command()
+def verify(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A manifest, a folder with a checkpoint, package:NAME, or owner/name[@revision].",
+        ),
+    ] = None,
+    *,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Ask a running server instead, e.g. a port-forwarded pod."),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="Compute with this engine or not at all.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, one line a model.")] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Print goldens with the scores of now, for spec.verify.")
+    ] = False,
+) -> None:
+    """Compare a model's scores with those that are known to be right. Exit code 1 where they are not."""
+    from rerank_cli import verify as proof
+
+    if not proof.run(proof.Asked(model, server, engine, as_json=json, as_goldens=write)):
+        raise typer.Exit(1)
+
+
+@app.command()
 def crds(
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write them there.")] = None,
     check: Annotated[

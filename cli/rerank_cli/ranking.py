@@ -39,12 +39,12 @@ def ranking_table(answer: Answer) -> RenderableType:
     shares = lengths(tuple(result.score for result in answer.results))
     for rank, (result, share) in enumerate(zip(answer.results, shares, strict=True), start=1):
         table.add_row(
-            str(rank), f"{result.score:.4f}", Text(bar(share), style="cyan"), Text(_line(result.text))
+            str(rank), f"{result.score:.4f}", Text(bar(share), style="cyan"), Text(one_line(result.text))
         )
     cost = f"{answer.model}: {answer.tokens} tokens, {answer.seconds * 1000:.0f} ms"
     return Group(table, Text(cost, style="dim"))
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     """Return a document on one line, without control characters."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
