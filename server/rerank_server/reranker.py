@@ -110,7 +110,7 @@ class Reranker:
         rows = await self._encode(query, documents, cut, instruction)
         distinct, places = distinct_rows(rows)
         vectors = await self._batcher.run(distinct)
-        values = self.loaded.ranker.scores([vectors[place] for place in places])
+        values = self.loaded.ranker.scores([vectors[place] for place in places], rows)
         _require_finite(values)
         return RawScores(values, sum(len(row.ids) for row in rows))
 
@@ -144,8 +144,8 @@ def distinct_rows(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
     A row that comes twice is run once: retrieval often finds a passage twice, and two runs in different
     batches may differ in the last bit, which would order equal documents by chance.
     """
-    distinct: dict[tuple[tuple[int, ...], tuple[int, ...]], Row] = {}
-    keys = [(tuple(row.ids), tuple(row.type_ids or ())) for row in rows]
+    distinct: dict[tuple[tuple[int, ...], tuple[int, ...], int], Row] = {}
+    keys = [(tuple(row.ids), tuple(row.type_ids or ()), row.unattended) for row in rows]
     for key, row in zip(keys, rows, strict=True):
         distinct.setdefault(key, row)
     place = {key: number for number, key in enumerate(distinct)}

@@ -114,7 +114,7 @@ class BiEncoder:
             self._tokens, self._template, [], ids, cut=cut, max_length=self.max_length, first=first
         )
 
-    def scores(self, outputs: Outputs) -> Vectors:
+    def scores(self, outputs: Outputs, rows: Sequence[Row] = ()) -> Vectors:
         """Compare row 0, the query, with each other row: [1 + documents, width] -> [documents]."""
         vectors = np.asarray(outputs)
         if self._similarity == "cosine":

@@ -57,6 +57,8 @@ class EncodedQuery:
 
     ids: Sequence[int]
     rows: tuple[Row, ...] = ()
+    after: Sequence[int] = ()
+    """Ids that follow the document in each row, where the query is told after it."""
 
 
 class Ranker(Protocol):
@@ -81,8 +83,11 @@ class Ranker(Protocol):
         Raises `InputError` about `documents[index]`.
         """
 
-    def scores(self, outputs: Outputs) -> Vectors:
-        """Turn the engine's outputs, the query's rows first, into raw scores, fp32, [documents]."""
+    def scores(self, outputs: Outputs, rows: Sequence[Row]) -> Vectors:
+        """Turn the engine's outputs, one for each of `rows`, the query's first, into raw scores.
+
+        Returns fp32, [documents].
+        """
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,6 @@ class CrossEncoder:
             self._tokens, self._template, [query.ids], ids, cut=cut, max_length=self.max_length, first=first
         )
 
-    def scores(self, outputs: Outputs) -> Vectors:
+    def scores(self, outputs: Outputs, rows: Sequence[Row] = ()) -> Vectors:
         """Return the logits: [documents, 1] -> [documents]."""
         return np.asarray(outputs)[:, 0]
