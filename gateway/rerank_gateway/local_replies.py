@@ -44,7 +44,7 @@ def local_reply_config(max_body_bytes: int, receive_timeout_s: float, request_ti
                 _all(_flags("NC"), _path_prefix(PROXY_PREFIX)),
                 ErrorCode.NOT_FOUND,
                 f"Below {PROXY_PREFIX} only <model><path> is answered, with one of these paths: "
-                f"{', '.join(FACE_PATHS)}.",
+                f"{', '.join(sorted(FACE_PATHS))}.",
             ),
             _mapper(
                 _all(_flags("NC"), _header_prefix(CLUSTER_HEADER, HOST_PREFIX)),

@@ -1,4 +1,4 @@
-"""How this server answers: JSON by orjson, and every error in the one error body."""
+"""How this server answers: JSON by orjson, and every error in the shape of the face that was asked."""
 
 import logging
 
@@ -6,9 +6,13 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from rerank_api.errors import ApiError, ErrorCode, error_body
+from rerank_api.errors import ApiError, ErrorCode
+from rerank_server.faces.dialects import face_at
+from rerank_server.faces.interface import Answer, Face
 
 log = logging.getLogger(__name__)
+
+_CODES = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}
 
 
 def json_response(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -16,28 +20,45 @@ def json_response(content: object, status: int = 200, headers: dict[str, str] | 
     return Response(orjson.dumps(content), status, headers, media_type="application/json")
 
 
+def face_response(answer: Answer) -> Response:
+    """Return what a face has written."""
+    return json_response(answer.content, answer.status, dict(answer.headers))
+
+
+def refusal_response(face: Face, error: ApiError) -> Response:
+    """Return an error in a face's shape, and when to try again where that is known."""
+    response = face_response(face.refuse(error))
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
+
+
 def add_error_answers(app: FastAPI) -> None:
-    """Answer our own errors, Starlette's refusals and whatever else fails in the one error body."""
+    """Answer our own errors, Starlette's refusals and whatever else fails in the shape of the face asked."""
 
     @app.exception_handler(ApiError)
-    async def api_error(_: Request, error: ApiError) -> Response:
-        headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
-        return json_response(error.body(), error.status, headers)
+    async def api_error(request: Request, error: ApiError) -> Response:
+        return refusal_response(_face(request), error)
 
     @app.exception_handler(HTTPException)
     async def refusal(request: Request, error: HTTPException) -> Response:
-        where = f"{request.method} {request.url.path}"
-        match error.status_code:
-            case 404:
-                body = error_body(ErrorCode.NOT_FOUND, f"{where}: there is nothing at this path.")
-            case 405:
-                body = error_body(ErrorCode.METHOD_NOT_ALLOWED, f"{where}: this path takes another method.")
-            case _:
-                body = error_body(ErrorCode.INVALID_REQUEST, f"{where}: {error.detail}")
-        return json_response(body, error.status_code, dict(error.headers or {}))
+        where = f"{request.method} {request.url.path[:256]}"
+        sentence = {
+            404: "there is nothing at this path.",
+            405: "this path takes another method.",
+        }.get(error.status_code, error.detail)
+        code = _CODES.get(error.status_code, ErrorCode.INVALID_REQUEST)
+        response = refusal_response(_face(request), ApiError(code, f"{where}: {sentence}"))
+        response.headers.update(error.headers or {})
+        return response
 
     @app.exception_handler(Exception)
-    async def unexpected(_: Request, error: Exception) -> Response:
+    async def unexpected(request: Request, error: Exception) -> Response:
         log.error("unexpected failure", exc_info=error)
         message = "The server failed on this request; its log says why."
-        return json_response(error_body(ErrorCode.INTERNAL, message), 500)
+        return refusal_response(_face(request), ApiError(ErrorCode.INTERNAL, message))
+
+
+def _face(request: Request) -> Face:
+    face = getattr(request.state, "face", None)
+    return face if isinstance(face, Face) else face_at(request.url.path)

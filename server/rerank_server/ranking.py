@@ -36,6 +36,12 @@ class Ranking:
     """Indices of the documents, best first, ties by index."""
     tokens: int
     """Token ids that the model ran."""
+    tokenize_seconds: float | None = None
+    """Turning texts into rows; None where it was not measured, as for the two below."""
+    queue_seconds: float | None = None
+    """From admission to the first batch that holds a row of the request."""
+    compute_seconds: float | None = None
+    """From there to the last batch."""
 
     def best(self, top_n: int | None) -> list[tuple[int, float]]:
         """Return (index, score) of the `top_n` best documents, or of all."""

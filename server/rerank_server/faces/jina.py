@@ -5,37 +5,19 @@ Differences that are meant: scores are the model's own (raw logits or cosines) u
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from functools import partial
+from typing import Annotated, Literal, NotRequired
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict
 
+from rerank_api.errors import ApiError
 from rerank_api.faces import JINA_PATHS
+from rerank_server.faces.fields import MAX_DOCUMENTS, DocumentText, FilledText, RequestBody, TopN
+from rerank_server.faces.interface import Answer, Asked, Face, renamed
 from rerank_server.faces.validation import parse_request
 from rerank_server.ranking import Ranking, RankRequest
-
-PATHS: tuple[str, ...] = JINA_PATHS
-
-MAX_DOCUMENTS = 10_000
-"""Of one request: what the largest public APIs take."""
-
-
-class TextDocument(BaseModel):
-    """A document as an object."""
-
-    text: str
-
-
-def _text_of(document: object) -> object:
-    """Unwrap `{"text": ...}`; say what a document may be where it is neither that nor a string."""
-    if isinstance(document, str):
-        return document
-    if isinstance(document, dict):
-        if isinstance(document.get("text"), str):
-            return document["text"]
-        if "image" in document:
-            raise PydanticCustomError("image", "holds an image: this model ranks text only")
-    raise PydanticCustomError("document", 'must be a string or an object such as {"text": "..."}')
 
 
 def _no_embeddings(wanted: bool) -> bool:
@@ -44,67 +26,74 @@ def _no_embeddings(wanted: bool) -> bool:
     return wanted
 
 
-class RerankRequest(BaseModel):
-    """The request body. Fields that are not named here are ignored, as Jina does."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
+class JinaRequest(RequestBody):
+    """What is asked in Jina's dialect."""
 
     model: str | None = None
-    query: Annotated[str, Field(min_length=1)]
-    documents: Annotated[
-        list[
-            Annotated[
-                str,
-                BeforeValidator(_text_of, json_schema_input_type=str | TextDocument),
-                Field(min_length=1),
-            ]
-        ],
-        Field(min_length=1, max_length=MAX_DOCUMENTS),
-        FailFast(),
-    ]
-    top_n: Annotated[int | None, Field(ge=1)] = None
+    """The public name; it may be left out where a header, the path or the host has chosen."""
+    query: FilledText
+    documents: Annotated[list[DocumentText], Field(min_length=1, max_length=MAX_DOCUMENTS, fail_fast=True)]
+    """Strings, or objects with a `text`."""
+    top_n: TopN = None
+    """Keep that many of the best; all without it."""
     return_documents: bool = True
     truncation: bool | None = None
     """False: a pair that is longer than the model takes is an error instead of being cut."""
     max_doc_length: Annotated[int | None, Field(ge=1)] = None
     """Tokens that are kept of each document, at most."""
     return_embeddings: Annotated[bool, AfterValidator(_no_embeddings)] = False
+    """Only false: this server returns scores."""
 
 
-class Document(BaseModel):
+class JinaDocument(TypedDict):
     """An echoed document."""
 
     text: str
 
 
-class Result(BaseModel):
-    """One ranked document; `index` is its place in the request."""
+class JinaResult(TypedDict):
+    """One ranked document; `index` is its place in the request. `document` is absent where not wanted."""
 
     index: int
     relevance_score: float
-    document: Document | None = None
+    document: NotRequired[JinaDocument]
 
 
-class Usage(BaseModel):
+class Usage(TypedDict):
     """Every token id that the model ran, special tokens included; both numbers are the same."""
 
     prompt_tokens: int
     total_tokens: int
 
 
-class RerankResponse(BaseModel):
-    """The response body; `document` is absent, not null, where documents were not asked for."""
+class JinaResponse(TypedDict):
+    """The answer in Jina's dialect, best document first."""
 
     model: str
     object: Literal["list"]
-    results: list[Result]
+    results: list[JinaResult]
     usage: Usage
 
 
-def read(body: object) -> RankRequest:
+class ErrorDetail(TypedDict):
+    """What went wrong: branch on `code`; `param` is the field to blame, where one is."""
+
+    message: str
+    type: str
+    code: str
+    param: str | None
+
+
+class JinaError(TypedDict):
+    """The one error body of gateway and servers."""
+
+    error: ErrorDetail
+
+
+def read(body: object) -> Asked:
     """Translate a request body, or raise `ApiError`."""
-    request = parse_request(RerankRequest, body)
-    return RankRequest(
+    request = parse_request(JinaRequest, body)
+    asked = RankRequest(
         model=request.model,
         query=request.query,
         documents=tuple(request.documents),
@@ -113,22 +102,42 @@ def read(body: object) -> RankRequest:
         truncate={None: None, True: "document", False: "error"}[request.truncation],
         max_document_tokens=request.max_doc_length,
     )
+    return Asked((asked,), partial(_write, asked), renamed(max_document_tokens="max_doc_length"))
 
 
-def write(request: RankRequest, ranking: Ranking) -> dict[str, object]:
-    """Translate a ranking into the response body, best document first."""
-    return {
+def _write(request: RankRequest, rankings: Sequence[Ranking], _: float) -> Answer:
+    (ranking,) = rankings
+    response: JinaResponse = {
         "model": ranking.model,
         "object": "list",
         "results": _results(request, ranking.best(request.top_n)),
         "usage": {"prompt_tokens": ranking.tokens, "total_tokens": ranking.tokens},
     }
+    return Answer(response)
 
 
-def _results(request: RankRequest, best: Sequence[tuple[int, float]]) -> list[dict[str, object]]:
+def _results(request: RankRequest, best: Sequence[tuple[int, float]]) -> list[JinaResult]:
     if not request.return_documents:
         return [{"index": index, "relevance_score": score} for index, score in best]
     return [
         {"index": index, "relevance_score": score, "document": {"text": request.documents[index]}}
         for index, score in best
     ]
+
+
+def refuse(error: ApiError) -> Answer:
+    """Write an error as gateway and servers do by default."""
+    return Answer(error.body(), error.status)
+
+
+JINA = Face(
+    name="jina",
+    title="Jina, GPUStack",
+    paths=JINA_PATHS,
+    request=JinaRequest,
+    response=JinaResponse,
+    error=JinaError,
+    read=read,
+    refuse=refuse,
+    notes="Scores are the model's own unless the manifest's `scoring.activation` says otherwise.",
+)

@@ -1,17 +1,19 @@
 """Every face on its paths: read the body, rank, write the answer, count it."""
 
+import asyncio
 import dataclasses
 import time
-from typing import Protocol
+from collections.abc import Sequence
 
 from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
 
 from rerank_api.errors import ApiError
-from rerank_api.faces import MODEL_HEADER
-from rerank_server.answers import json_response
+from rerank_api.faces import API_HEADER, MODEL_HEADER
+from rerank_server.answers import face_response, refusal_response
 from rerank_server.body import read_json
-from rerank_server.faces import jina
+from rerank_server.faces.dialects import BY_PATH, chosen_face, told_by_shape
+from rerank_server.faces.interface import Asked
 from rerank_server.lifecycle import Lifecycle
 from rerank_server.metrics import Metrics
 from rerank_server.ranking import Ranking, RankRequest
@@ -21,41 +23,75 @@ CLIENT_CLOSED_REQUEST = 499
 """nginx's number for a caller that hung up; it is only ever counted, nobody is left to receive it."""
 
 
-class Face(Protocol):
-    """One dialect: where it is served, and how it is read and written."""
-
-    PATHS: tuple[str, ...]
-
-    def read(self, body: object) -> RankRequest: ...
-    def write(self, request: RankRequest, ranking: Ranking) -> dict[str, object]: ...
-
-
 def add_faces(app: FastAPI, lifecycle: Lifecycle, metrics: Metrics) -> None:
     """Serve every face."""
-    _add_face(app, lifecycle, metrics, "jina", jina)
+    for path in BY_PATH:
+        _add_path(app, lifecycle, metrics, path)
 
 
-def _add_face(app: FastAPI, lifecycle: Lifecycle, metrics: Metrics, name: str, face: Face) -> None:
+def _add_path(app: FastAPI, lifecycle: Lifecycle, metrics: Metrics, path: str) -> None:
     async def rerank(http: Request) -> Response:
         started = time.perf_counter()
+        http.state.face = BY_PATH[path]
         status = 500
         try:
-            request = face.read(await read_json(http, lifecycle.settings.max_body_bytes))
-            if routed_by := http.headers.get(MODEL_HEADER):
-                request = dataclasses.replace(request, model=routed_by)
-            ranking = await unless_gone(http, rank(lifecycle, request))
-            metrics.ranked(name, len(request.documents), ranking.tokens)
-            response = json_response(face.write(request, ranking))
+            response = await _answer(http, path, lifecycle, metrics, started)
             status = response.status_code
-        except ApiError as error:
-            status = error.status
-            raise
-        except (ClientGoneError, ClientDisconnect):
-            status = CLIENT_CLOSED_REQUEST
-            return Response(status_code=status)
+            return response
         finally:
-            metrics.answered(name, status, time.perf_counter() - started)
-        return response
+            metrics.answered(http.state.face.name, status, time.perf_counter() - started)
 
-    for path in face.PATHS:
-        app.add_api_route(path, rerank, methods=["POST"], summary=f"Rank documents ({name})")
+    app.add_route(path, rerank, methods=["POST"], include_in_schema=False)
+
+
+async def _answer(
+    http: Request, path: str, lifecycle: Lifecycle, metrics: Metrics, started: float
+) -> Response:
+    """Answer in the words of the face that is asked; `http.state.face` says which, as far as is known."""
+    try:
+        header = http.headers.get(API_HEADER)
+        http.state.face = face = chosen_face(path, header)
+        body = await read_json(http, lifecycle.settings.max_body_bytes)
+        http.state.face = face = told_by_shape(path, header, face, body)
+        asked = face.read(body)
+        rankings = await unless_gone(http, _rank_all(lifecycle, asked, http.headers.get(MODEL_HEADER)))
+        metrics.ranked(
+            face.name,
+            sum(len(request.documents) for request in asked.requests),
+            sum(ranking.tokens for ranking in rankings),
+        )
+        return face_response(asked.write(rankings, time.perf_counter() - started))
+    except ApiError as error:
+        return refusal_response(http.state.face, error)
+    except (ClientGoneError, ClientDisconnect):
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+async def _rank_all(lifecycle: Lifecycle, asked: Asked, routed_by: str | None) -> Sequence[Ranking]:
+    """Rank every query of a request, together; the first that fails ends the others."""
+    requests = asked.requests
+    if routed_by:
+        requests = tuple(dataclasses.replace(request, model=routed_by) for request in requests)
+    if len(requests) == 1:
+        return [await _rank_one(lifecycle, asked, 0, requests[0])]
+    ranking = [
+        asyncio.ensure_future(_rank_one(lifecycle, asked, number, request))
+        for number, request in enumerate(requests)
+    ]
+    try:
+        return await asyncio.gather(*ranking)
+    finally:
+        for each in ranking:
+            each.cancel()
+
+
+async def _rank_one(lifecycle: Lifecycle, asked: Asked, number: int, request: RankRequest) -> Ranking:
+    """Rank one query; an error names the field as the caller wrote it."""
+    try:
+        return await rank(lifecycle, request)
+    except ApiError as error:
+        if error.param is None:
+            raise
+        blamed = asked.blame(number, error.param)
+        message = error.message.replace(f"`{error.param}`", f"`{blamed}`")
+        raise dataclasses.replace(error, message=message, param=blamed) from error

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from rerank_api.faces import FACE_PATHS
 from rerank_api.names import is_model_name
 
 MIB = 1024 * 1024
@@ -76,6 +77,14 @@ def naming(model: str, size: int = 0) -> bytes:
         ),
         pytest.param("/model/proxy/v1/v1/rerank", (), b"no", "v1", "/v1/rerank", id="the longest path wins"),
         pytest.param(
+            "/model/proxy/BAAI/echo:v2@prod/cohere/v2/rerank",
+            (),
+            b"no",
+            "BAAI/echo:v2@prod",
+            "/cohere/v2/rerank",
+            id="a dialect's prefix after the name",
+        ),
+        pytest.param(
             "/model/proxy/echo/rerank", TO_ECHO, b"no", "echo", "/rerank", id="path and header agree"
         ),
         pytest.param(
@@ -107,6 +116,15 @@ def test_a_request_reaches_its_model_on_the_path_that_the_server_has(
     assert reply.json["length"] == len(body)
     assert received["x-rerank-model"] == model
     assert "x-rerank-cluster" not in received
+
+
+@pytest.mark.parametrize("path", FACE_PATHS)
+def test_every_face_is_let_through_by_body_and_by_path(caller: Any, path: str) -> None:
+    for sent, body in ((path, naming("echo")), (f"/model/proxy/echo{path}", b'{"query":"q","texts":["x"]}')):
+        reply = caller.post(sent, body, (("Rerank-API", "tei"),))
+        received = {name.lower(): value for name, value in reply.json["headers"]}
+        assert (reply.status, reply.json["path"]) == (200, path)
+        assert (received["x-rerank-model"], received["rerank-api"]) == ("echo", "tei")
 
 
 @pytest.mark.parametrize(
@@ -170,6 +188,9 @@ def test_a_body_without_a_known_model_is_refused_with_a_sentence(
         ),
         pytest.param("/model/proxy/v1/rerank", (), "missing_model", "The path", id="no name in the path"),
         pytest.param("/model/proxy/rerank", (), "missing_model", "The path", id="no name in the short path"),
+        pytest.param(
+            "/model/proxy/cohere/v1/rerank", (), "missing_model", "The path", id="a dialect and no name"
+        ),
         pytest.param("/model/proxy/a%20b/rerank", (), "missing_model", "The path", id="encoded space"),
         pytest.param("/model/proxy/a%252Fb/rerank", (), "missing_model", "The path", id="encoded twice"),
         pytest.param(
@@ -227,6 +248,14 @@ def test_a_head_that_names_no_one_model_is_refused_with_a_sentence(
             "/model/proxy/echo/v1/rerank/",
             "/model/proxy/echo/v1/models",
             "/stats",
+            "/docs",
+            "/openapi.json",
+            "/cohere/rerank",
+            "/cohere/v1/models",
+            "/tei",
+            "/tei/metrics",
+            "/v2/rerank/",
+            "/v2/models",
         ),
     ],
 )
