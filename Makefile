@@ -69,6 +69,7 @@ lock: $(BIN)/uv ## Choose new versions of the dependencies
 	@$(COMPILE) --extra server pyproject.toml -c locks/all.txt -o locks/server.txt
 	@$(COMPILE) --extra operator --extra gateway pyproject.toml -c locks/all.txt -o locks/control.txt
 	@$(COMPILE) bench/peers/sentence-transformers.in -c locks/all.txt -o bench/peers/sentence-transformers.txt
+	@$(COMPILE) bench/peers/infinity.in -o bench/peers/infinity.txt
 
 bench: $(READY) ## Measure against the peers in one run (ONLY=server, gateway or faults)
 	@$(BIN)/python -m bench $(ONLY)

@@ -2,15 +2,28 @@
 
 import contextlib
 import http.client
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 START_S = 180.0
+OUTPUT_LINES = 30
+CPU_ONLY = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+"""Environment of everything that is measured on the CPU: both sides see no GPU and no network."""
+
+
+class StartError(Exception):
+    """A process that is to be measured did not come up; its text ends with what it printed."""
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """Return our environment and more, with bytecode cached: without it a start takes twice as long."""
+    return {**{k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}, **more}
 
 
 def free_port() -> int:
@@ -23,12 +36,20 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(
-    command: list[str], log: Path, *, port: int | None = None, ready: str = "/", **environment: str
+    command: list[str],
+    log: Path,
+    *,
+    port: int | None = None,
+    ready: str = "/",
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `command`; yield once GET `ready` on `port` answers 200; stop it afterwards."""
+    """Run `command`; yield once GET `ready` on `port` answers 200; stop it afterwards.
+
+    Raises `StartError` where that takes longer than three minutes, or the process ends.
+    """
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **environment}
+            command, stdout=output, stderr=subprocess.STDOUT, env=clean_environment(**environment or {})
         )
     try:
         if port is not None:
@@ -45,16 +66,21 @@ def running(
 
 def _wait(process: subprocess.Popen[bytes], command: list[str], port: int, path: str, log: Path) -> None:
     give_up = time.monotonic() + START_S
-    while time.monotonic() < give_up:
-        if process.poll() is not None:
-            break
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", path)
-            if connection.getresponse().status == 200:
-                return
+    while time.monotonic() < give_up and process.poll() is None:
+        if answers(port, path):
+            return
         time.sleep(0.1)
-    sys.exit(f"{' '.join(command)} did not come up; its output:\n{log.read_text()}")
+    output = "\n".join(log.read_text("utf-8", "replace").splitlines()[-OUTPUT_LINES:])
+    raise StartError(f"{' '.join(command)} did not come up; its output ends:\n{output}")
+
+
+def answers(port: int, path: str) -> bool:
+    """Say whether GET `path` answers 200 on loopback."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    return False
 
 
 def peer_python(name: str, build: Path) -> Path:
@@ -72,3 +98,14 @@ def peer_python(name: str, build: Path) -> Path:
         subprocess.run(install, check=True)
         done.touch()
     return (environment / "bin" / "python").absolute()
+
+
+def installed(python: Path, *distributions: str) -> dict[str, str]:
+    """Return the versions of these distributions in another environment."""
+    code = (
+        "import sys, importlib.metadata as m, json; print(json.dumps([m.version(n) for n in sys.argv[1:]]))"
+    )
+    found = subprocess.run(
+        [str(python), "-c", code, *distributions], check=True, capture_output=True, text=True
+    ).stdout
+    return dict(zip(distributions, json.loads(found), strict=True))
