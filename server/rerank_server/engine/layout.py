@@ -59,6 +59,8 @@ class Layout:
     """[tokens]"""
     type_ids: Places
     """[tokens]; zero where rows say nothing."""
+    typed: bool
+    """Whether a row says something."""
     stretches: tuple[Stretch, ...]
     """In the order of their starts; together they cover all tokens."""
     lengths: Places
@@ -103,15 +105,14 @@ def lay_out(
     that does not count as a row's last token. Prefixes are for models that attend causally.
     """
     builder = _Builder(numbering)
-    groups: dict[tuple[int, ...], list[int]] = {}
+    groups: dict[object, list[int]] = {}
     for place, row in enumerate(rows):
-        # One token at least stays the row's own, so that every row is a stretch.
-        shared = min(row.shared, len(row.ids) - 1 - row.unattended) if share else 0
-        groups.setdefault(tuple(row.ids[:shared]) if shared > 0 else (-1 - place,), []).append(place)
+        shared = _shareable(row) if share else 0
+        prefix = (tuple(row.ids[:shared]), tuple((row.type_ids or ())[:shared]))
+        groups.setdefault(prefix if shared else place, []).append(place)
     starts, lengths, last = (np.zeros(len(rows), dtype=np.int32) for _ in range(3))
-    for prefix, members in groups.items():
-        alone = len(members) == 1
-        common = 0 if alone else len(prefix)
+    for members in groups.values():
+        common = _shareable(rows[members[0]]) if len(members) > 1 else 0
         before = builder.add(rows[members[0]], 0, common) if common else 0
         for place in members:
             row = rows[place]
@@ -122,6 +123,11 @@ def lay_out(
     return builder.done(starts, lengths, last)
 
 
+def _shareable(row: Row) -> int:
+    """Return how many leading ids may be shared: one token at least stays the row's own, to be a stretch."""
+    return max(0, min(row.shared, len(row.ids) - 1 - row.unattended))
+
+
 class _Builder:
     def __init__(self, numbering: Numbering) -> None:
         self._numbering = numbering
@@ -129,6 +135,7 @@ class _Builder:
         self._ids: list[npt.NDArray[np.int32]] = []
         self._positions: list[Places] = []
         self._type_ids: list[Places] = []
+        self._typed = False
         self._stretches: list[Stretch] = []
 
     def add(self, row: Row, first: int, end: int, prefix_start: int = 0) -> int:
@@ -137,8 +144,9 @@ class _Builder:
         ids = row.ids[first:end]
         self._ids.append(np.asarray(ids, dtype=np.int32))
         self._positions.append(self._numbering.of(row.ids)[first:end])
-        type_ids = np.zeros(length, dtype=np.int32) if row.type_ids is None else row.type_ids[first:end]
+        type_ids = [0] * length if row.type_ids is None else row.type_ids[first:end]
         self._type_ids.append(np.asarray(type_ids, dtype=np.int32))
+        self._typed |= row.type_ids is not None
         unattended = row.unattended if end == len(row.ids) else 0
         self._stretches.append(Stretch(start, length, prefix_start, first, unattended))
         self._tokens += length
@@ -149,6 +157,7 @@ class _Builder:
             np.concatenate(self._ids),
             np.concatenate(self._positions),
             np.concatenate(self._type_ids),
+            self._typed,
             tuple(self._stretches),
             lengths,
             starts,

@@ -26,6 +26,8 @@ class Shape:
 
     numbering: Numbering
     takes_type_ids: bool
+    has_segments: bool
+    """It has a table of segments, and takes segment zero where it is told none."""
     causal: bool
     """Every layer attends to earlier tokens only."""
     window: int
@@ -53,10 +55,10 @@ def shape_of(model: "PreTrainedModel") -> Shape:
         for kind in rope.values() if isinstance(rope, dict) else [rope]:
             if kind in STATEFUL_ROPE:
                 raise Unpackable(f"{name} has positions ({kind}) that change with the longest row of a batch")
-    segments = "token_type_ids" in taken and getattr(config, "type_vocab_size", 2) > 0
     return Shape(
         numbering=_numbering(model),
-        takes_type_ids=segments,
+        takes_type_ids="token_type_ids" in taken,
+        has_segments=getattr(config, "type_vocab_size", 0) > 0,
         causal=_attends_causally(model),
         window=_window(config, layers),
         arguments={"use_cache": False} if "use_cache" in taken else {},

@@ -170,7 +170,7 @@ class PackedEngine:
             longest_key=max(each.prefix_length + each.attended for each in layout.stretches),
         )
         named = {"input_ids": ids.long().unsqueeze(0), "position_ids": positions.long().unsqueeze(0)}
-        if self._shape.takes_type_ids:
+        if self._shape.takes_type_ids and (layout.typed or self._shape.has_segments):
             named["token_type_ids"] = type_ids.long().unsqueeze(0)
         token = current.set(batch)
         try:
