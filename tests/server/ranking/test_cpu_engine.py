@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from rerank_server.engine.cpu import operators
+from rerank_server.engine.cpu.attention import attend
 from rerank_server.engine.interface import Row
 from rerank_server.engine.readout import Classifier, NextToken, PooledVector, Readout, TokenVectors
 from rerank_server.errors import LoadError
@@ -80,6 +81,20 @@ def test_it_equals_the_padded_model_on_rows_of_any_length(
         assert largest_difference(ours.engine.run(batch), padded.engine.run(batch)) <= 1e-5
 
     equal()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_every_way_of_attention_gives_the_same(dtype: torch.dtype) -> None:
+    lengths = [1, 47, 48, 149, 150, 300]
+    starts = np.cumsum([0, *lengths[:-1]]).tolist()
+    dice = torch.Generator().manual_seed(1)
+    queries, keys, values = torch.randn(3, 4, sum(lengths), 64, generator=dice).to(dtype)
+    result = attend(queries, keys, values, starts, lengths).float()
+    for start, length in zip(starts, lengths, strict=True):
+        row = slice(start, start + length)
+        parts = (each[None, :, row].float() for each in (queries, keys, values))
+        expected = torch.nn.functional.scaled_dot_product_attention(*parts)[0].transpose(0, 1).flatten(1)
+        assert (result[row] - expected).abs().max() <= (1e-5 if dtype is torch.float32 else 2e-2)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

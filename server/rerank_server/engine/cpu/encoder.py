@@ -14,13 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rerank_server.engine.cpu.attention import attend
 from rerank_server.engine.cpu.operators import Linear
 from rerank_server.engine.interface import Row
-
-
-SHORTEST_PRODUCT = 48
-"""Tokens from which on bf16 attention is faster as plain products, which use the CPU's bf16 instructions, than
-as torch's fused attention, which does not."""
 
 
 @dataclass(frozen=True)
@@ -164,25 +160,9 @@ def _joined(parts: Sequence[Sequence[int]], total: int) -> npt.NDArray[np.int64]
 def _attend(projected: Tensor, batch: Packed, heads: int) -> Tensor:
     """Self-attention within each row: [tokens, 3 x width] -> [tokens, width]."""
     tokens, width = projected.shape[0], projected.shape[1] // 3
-    size = width // heads
-    # [heads, tokens, size] each, without a copy
-    queries, keys, values = projected.view(tokens, 3, heads, size).permute(1, 2, 0, 3)
-    attended = torch.empty(tokens, heads, size, dtype=projected.dtype)
-    by_head = attended.transpose(0, 1)
-    longest = max(batch.lengths) if projected.dtype is torch.bfloat16 else 0
-    weights = torch.empty(heads * longest * longest, dtype=projected.dtype)
-    for start, length in zip(batch.starts, batch.lengths, strict=True):
-        row = slice(start, start + length)
-        if projected.dtype is torch.bfloat16 and length >= SHORTEST_PRODUCT:
-            share = weights[: heads * length * length].view(heads, length, length)
-            torch.bmm(queries[:, row] * size**-0.5, keys[:, row].transpose(1, 2), out=share)
-            torch.softmax(share, -1, out=share)
-            torch.bmm(share, values[:, row], out=by_head[:, row])
-        else:
-            by_head[:, row] = functional.scaled_dot_product_attention(
-                queries[None, :, row], keys[None, :, row], values[None, :, row]
-            )[0]
-    return attended.view(tokens, width)
+    # [heads, tokens, width / heads] each, without a copy
+    queries, keys, values = projected.view(tokens, 3, heads, width // heads).permute(1, 2, 0, 3)
+    return attend(queries, keys, values, batch.starts, batch.lengths)
 
 
 def _attend_first(first: Tensor, projected: Tensor, batch: Packed, heads: int) -> Tensor:

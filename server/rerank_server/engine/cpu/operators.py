@@ -39,6 +39,12 @@ class Linear:
         return result
 
 
+def product(x: Tensor, other: Tensor) -> Tensor:
+    """[n, k] and [m, k] -> [n, m], `x @ other.T`."""
+    result: Tensor = _operator("_linear_pointwise")(x, other, None, "none", [], "")
+    return result
+
+
 def objection(dtype: torch.dtype) -> str | None:
     """Say why these operators cannot be used for a type on this machine, or return None.
 
@@ -63,6 +69,7 @@ def _trial(dtype: torch.dtype) -> str | None:
     plain = functional.linear(x.float(), weight.float(), bias.float())
     trials = {
         "linear": (linear(x), plain),
+        "product": (product(x, weight), functional.linear(x.float(), weight.float())),
         "GELU": (linear.gelu(x), functional.gelu(plain)),
         "residual": (linear.add(x, residual), plain + residual.float()),
     }

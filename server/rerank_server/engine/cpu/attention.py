@@ -1,0 +1,64 @@
+"""Attention within each row of a packed batch, by whichever of three ways is fastest for the row.
+
+All give softmax(q k^T / sqrt(size)) v. The limits between them were measured on a CPU with AVX-512, where
+torch's own fp32 products run at half of oneDNN's speed, and its fused attention uses no bf16 instructions.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rerank_server.engine.cpu.operators import product
+
+SHORTEST_FOR_BFLOAT16_PRODUCTS = 48
+"""Tokens from which on plain products are faster than fused attention in bf16."""
+LEAST_FOR_ONEDNN = 9600
+"""Tokens x size of a head, from which on oneDNN's products, head by head, are faster in fp32."""
+
+
+Way: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], None]
+"""Queries, keys, values, and where the result goes: [heads, tokens of a row, size] each."""
+
+
+def attend(
+    queries: Tensor, keys: Tensor, values: Tensor, starts: Sequence[int], lengths: Sequence[int]
+) -> Tensor:
+    """Attend within each row.
+
+    `queries`, `keys` and `values` are [heads, tokens, size]; a row's tokens are `starts[i]` to
+    `starts[i] + lengths[i]`. Returns [tokens, heads x size].
+    """
+    heads, tokens, size = queries.shape
+    attended = torch.empty(tokens, heads, size, dtype=queries.dtype)
+    by_head = attended.transpose(0, 1)
+    for start, length in zip(starts, lengths, strict=True):
+        row = slice(start, start + length)
+        _way(queries.dtype, length, size)(queries[:, row], keys[:, row], values[:, row], by_head[:, row])
+    return attended.view(tokens, heads * size)
+
+
+def _way(dtype: torch.dtype, length: int, size: int) -> Way:
+    if dtype is torch.bfloat16:
+        return _products if length >= SHORTEST_FOR_BFLOAT16_PRODUCTS else _fused
+    return _head_by_head if length * size >= LEAST_FOR_ONEDNN else _fused
+
+
+def _fused(queries: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
+    out.copy_(functional.scaled_dot_product_attention(queries[None], keys[None], values[None])[0])
+
+
+def _products(queries: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
+    weights = torch.bmm(queries * queries.shape[-1] ** -0.5, keys.transpose(1, 2))
+    torch.softmax(weights, -1, out=weights)
+    torch.bmm(weights, values, out=out)
+
+
+def _head_by_head(queries: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
+    scaled = (queries * queries.shape[-1] ** -0.5).contiguous()
+    keys, values = keys.contiguous(), values.transpose(1, 2).contiguous()
+    for head in range(len(scaled)):
+        weights = torch.softmax(product(scaled[head], keys[head]), -1)
+        out[head] = product(weights, values[head])
