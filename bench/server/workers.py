@@ -61,8 +61,9 @@ class Worker:
 @contextlib.contextmanager
 def worker(command: Sequence[str]) -> Iterator[Worker]:
     """Run a worker on one thread; `command` begins with its interpreter."""
-    with tempfile.TemporaryFile("w+", errors="replace") as errors:
-        process = subprocess.Popen(
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as errors,
+        subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -70,15 +71,15 @@ def worker(command: Sequence[str]) -> Iterator[Worker]:
             text=True,
             cwd=ROOT,
             env=clean_environment(**CPU_ONLY, **ONE_THREAD),
-        )
+        ) as process,
+    ):
         try:
             yield Worker(process, errors)
         finally:
-            assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
             process.kill()
-            process.wait()
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):  # of a request that the worker did not live to read
+                process.stdin.close()
 
 
 def own(checkpoint: Path, *, dtype: str = "float32", engine: str = "auto", family: str = "auto") -> list[str]:
