@@ -5,10 +5,12 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from rerank_api.status import ServerState
 from rerank_server.answers import add_error_answers, json_response
+from rerank_server.faces.about import add_descriptions
 from rerank_server.faces.routes import add_faces
 from rerank_server.lifecycle import Lifecycle
 from rerank_server.metrics import Metrics
@@ -27,19 +29,20 @@ def create_app(lifecycle: Lifecycle, metrics: Metrics) -> FastAPI:
         lifecycle.close()
 
     metrics.follow(lambda: lifecycle.state, lambda: lifecycle.queued_tokens)
-    app = FastAPI(title="Rerank server", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="Rerank server", lifespan=lifespan, openapi_url=None)
     add_error_answers(app)
     _add_operations(app, lifecycle, metrics)
     add_faces(app, lifecycle, metrics)
+    add_descriptions(app, lifecycle)
     return app
 
 
 def _add_operations(app: FastAPI, lifecycle: Lifecycle, metrics: Metrics) -> None:
-    @app.get("/livez", summary="200 while the process can answer at all")
+    @app.get("/livez", summary="200 while the process can answer at all", response_class=PlainTextResponse)
     async def livez() -> Response:
         return Response("alive\n", media_type="text/plain")
 
-    @app.get("/readyz", summary="200 when this server takes traffic")
+    @app.get("/readyz", summary="200 when this server takes traffic", response_class=PlainTextResponse)
     async def readyz() -> Response:
         ready = lifecycle.state is ServerState.READY
         return Response(f"{lifecycle.state.value}\n", 200 if ready else 503, media_type="text/plain")
@@ -53,6 +56,6 @@ def _add_operations(app: FastAPI, lifecycle: Lifecycle, metrics: Metrics) -> Non
         report = await lifecycle.verify_again()
         return json_response(report.model_dump(mode="json", by_alias=True))
 
-    @app.get("/metrics", summary="Prometheus metrics")
+    @app.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

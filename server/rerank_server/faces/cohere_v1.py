@@ -142,4 +142,5 @@ COHERE_V1 = Face(
     read=read,
     refuse=refuse,
     notes="Scores are between 0 and 1. Documents are cut, never split into chunks.",
+    example={"query": "What is a panda?", "documents": ["hi", "it is a bear"], "return_documents": True},
 )

@@ -82,4 +82,5 @@ COHERE_V2 = Face(
     read=read,
     refuse=refuse,
     notes="Scores are between 0 and 1; documents are not returned.",
+    example={"query": "What is a panda?", "documents": ["hi", "it is a bear"], "top_n": 1},
 )

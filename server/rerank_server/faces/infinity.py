@@ -127,6 +127,8 @@ def refuse(error: ApiError) -> Answer:
             "detail": [{"type": kind, "loc": ["body", *location(error.param or "")], "msg": error.message}]
         }
         return Answer(invalid, 422)
+    if error.code in {ErrorCode.NOT_FOUND, ErrorCode.METHOD_NOT_ALLOWED}:
+        return Answer({"detail": error.message}, error.status)
     status = 400 if error.code is ErrorCode.MODEL_NOT_FOUND else error.status
     body: InfinityError = {
         "error": {
@@ -154,4 +156,5 @@ INFINITY = Face(
     read=read,
     refuse=refuse,
     notes="Scores are between 0 and 1 unless `raw_scores`.",
+    example={"query": "What is a panda?", "documents": ["hi", "it is a bear"], "return_documents": True},
 )

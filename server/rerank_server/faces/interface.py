@@ -57,8 +57,10 @@ class Face:
     """Translate a parsed body, or raise `ApiError`."""
     refuse: Callable[[ApiError], Answer]
     """Write an error in the dialect's shape and status, without `Retry-After`."""
-    notes: str = ""
-    """What differs from the original, for a person."""
+    notes: str
+    """What is particular about it, for a person."""
+    example: Mapping[str, object]
+    """A request body to try."""
 
 
 def renamed(**names: str) -> Blame:

@@ -140,4 +140,5 @@ JINA = Face(
     read=read,
     refuse=refuse,
     notes="Scores are the model's own unless the manifest's `scoring.activation` says otherwise.",
+    example={"query": "What is a panda?", "documents": ["hi", "it is a bear"], "top_n": 1},
 )

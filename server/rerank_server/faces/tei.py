@@ -143,4 +143,5 @@ TEI = Face(
     read=read,
     refuse=refuse,
     notes="Scores are between 0 and 1 unless `raw_scores`. Only texts are cut, never the query.",
+    example={"query": "What is a panda?", "texts": ["hi", "it is a bear"], "raw_scores": False},
 )

@@ -94,4 +94,5 @@ VLLM_RERANK = Face(
     read=read,
     refuse=refuse,
     notes="Scores are between 0 and 1 unless `use_activation` is false. Only documents are cut.",
+    example={"query": "What is a panda?", "documents": ["hi", "it is a bear"], "top_n": 1},
 )

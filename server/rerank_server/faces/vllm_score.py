@@ -156,4 +156,5 @@ VLLM_SCORE = Face(
     read=read,
     refuse=refuse,
     notes="Scores are between 0 and 1 unless `use_activation` is false. Only documents are cut.",
+    example={"text_1": "What is a panda?", "text_2": ["hi", "it is a bear"]},
 )

@@ -108,4 +108,5 @@ VOYAGE = Face(
     read=read,
     refuse=refuse,
     notes="Scores are between 0 and 1. Only documents are cut, never the query.",
+    example={"query": "What is a panda?", "documents": ["hi", "it is a bear"], "top_k": 1},
 )

@@ -47,6 +47,10 @@ class ServerProcess:
         """POST /v1/rerank with these fields."""
         return self.request("POST", "/v1/rerank", json.dumps(fields).encode())
 
+    def post(self, path: str, body: object, **headers: str) -> tuple[int, Any]:
+        """POST this as JSON to a path."""
+        return self.request("POST", path, json.dumps(body).encode(), **headers)
+
     def status(self) -> dict[str, Any]:
         """GET /status."""
         answer: dict[str, Any] = self.request("GET", "/status")[1]

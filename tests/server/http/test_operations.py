@@ -54,7 +54,6 @@ def test_metrics_count_requests_documents_and_tokens(minilm: Any) -> None:
     [
         pytest.param("GET", "/nowhere", 404, "not_found", id="unknown path"),
         pytest.param("GET", "/v1/rerank", 405, "method_not_allowed", id="wrong method"),
-        pytest.param("GET", "/docs", 404, "not_found", id="no pages that load scripts from elsewhere"),
     ],
 )
 def test_starlettes_refusals_wear_the_one_error_body(
