@@ -1,6 +1,7 @@
 """The files of a checkpoint, read once: config.json, modules.json and the small JSON files beside them."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,11 @@ from rerank_server.errors import LoadError
 
 DEFAULT_LABELS = 2
 """What transformers assumes where config.json says nothing of labels."""
+
+HUB_FOLDER = "models--"
+"""How a hub's cache calls a repository's folder: `models--owner--name`."""
+_BASE_MODEL = re.compile(r"^base_model:((?:[ \t]*\S+)?(?:\n[ \t]*-[^\n]*)*)", re.MULTILINE)
+"""In a model card's front matter: one name behind the key, or a list of names below it."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,17 @@ class CheckpointFiles:
     sentence_bert: Mapping[str, Any] = field(default_factory=dict)
     """sentence_bert_config.json: `max_seq_length`, `do_lower_case`."""
     tokenizer_config: Mapping[str, Any] = field(default_factory=dict)
+    chat_templates: tuple[str, ...] = ()
+    """The Jinja sources that come with the tokenizer. They are read, and never run."""
+    names: tuple[str, ...] = ()
+    """What the checkpoint calls itself and what it was made from, as far as its files and its place tell."""
+
+    @property
+    def own_code(self) -> tuple[str, ...]:
+        """The modules of its own that config.json wants run for this checkpoint, by their names."""
+        wanted = self.config.get("auto_map")
+        found = wanted.values() if isinstance(wanted, dict) else ()
+        return tuple(sorted({str(each).rsplit("--", 1)[-1].split(".", 1)[0] for each in found if each}))
 
     @property
     def architecture(self) -> str:
@@ -67,14 +84,18 @@ def read_checkpoint(root: Path) -> CheckpointFiles:
                 f"{transformer} holds no {name}: point the source at a complete checkpoint "
                 "(config.json, tokenizer.json and *.safetensors)."
             )
+    config = read_json(transformer / "config.json")
+    tokenizer_config = _read_optional(transformer / "tokenizer_config.json")
     return CheckpointFiles(
         root=root,
         transformer=transformer,
-        config=read_json(transformer / "config.json"),
+        config=config,
         modules=modules,
         sentence_transformers=_read_optional(root / "config_sentence_transformers.json"),
         sentence_bert=_read_optional(transformer / "sentence_bert_config.json"),
-        tokenizer_config=_read_optional(transformer / "tokenizer_config.json"),
+        tokenizer_config=tokenizer_config,
+        chat_templates=_chat_templates(transformer, tokenizer_config),
+        names=_names(root, config),
     )
 
 
@@ -101,6 +122,26 @@ def _read_modules(root: Path) -> tuple[Module, ...]:
         raise LoadError(
             f"{path} is not a list of modules with `type` and `path`: download it again."
         ) from error
+
+
+def _chat_templates(folder: Path, tokenizer_config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the templates, as one text, as named ones, or in files of their own."""
+    declared = tokenizer_config.get("chat_template")
+    several = declared if isinstance(declared, list) else [{"template": declared}]
+    texts = [each.get("template") for each in several if isinstance(each, dict)]
+    files = [folder / "chat_template.jinja", *sorted((folder / "additional_chat_templates").glob("*.jinja"))]
+    texts += [path.read_text(errors="replace") for path in files if path.is_file()]
+    return tuple(text for text in texts if isinstance(text, str) and text)
+
+
+def _names(root: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the hub repository or folder, what config.json recalls, and the model card's base models."""
+    repository = next((part for part in root.parts if part.startswith(HUB_FOLDER)), root.name)
+    card = root / "README.md"
+    head = card.read_text(errors="replace").split("\n---", 1)[0] if card.is_file() else ""
+    base = _BASE_MODEL.search(head) if head.startswith("---") else None
+    names = (repository.removeprefix(HUB_FOLDER), config.get("_name_or_path"), base and base[1])
+    return tuple(name for name in names if isinstance(name, str) and name)
 
 
 def _inside(root: Path, folder: str) -> Path:

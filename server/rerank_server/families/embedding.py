@@ -8,7 +8,7 @@ import numpy as np
 from rerank_server.engine.interface import Outputs, Row, Vectors
 from rerank_server.engine.readout import PooledVector
 from rerank_server.errors import InputError
-from rerank_server.families import sentence_modules
+from rerank_server.families import own_code, sentence_modules
 from rerank_server.families.checkpoint import CheckpointFiles
 from rerank_server.families.engines import open_engine
 from rerank_server.families.interface import Cut, EncodedQuery, Fit, Opened, Plan
@@ -41,6 +41,8 @@ class EmbeddingFamily:
         """Go by modules.json. A bare encoder fits, mean-pooled, only where the manifest names this family."""
         if files.config.get("is_encoder_decoder"):
             return Fit(False, "it is an encoder-decoder model")
+        if (foreign := own_code.objection(files)) is not None:
+            return Fit(False, foreign)
         if not files.modules:
             return Fit(named, "there is no modules.json")
         objection = sentence_modules.objection(files)

@@ -124,10 +124,13 @@ class Opened:
 class Family(Protocol):
     """A kind of checkpoint."""
 
-    name: str
-    """As the manifest writes it in `scoring.family`."""
-    summary: str
-    """What it takes, to complete the sentence 'Supported are: …'."""
+    @property
+    def name(self) -> str:
+        """Return what the manifest writes in `scoring.family`."""
+
+    @property
+    def summary(self) -> str:
+        """Say what it takes, to complete the sentence 'Supported are: …'."""
 
     def recognise(self, files: CheckpointFiles, *, named: bool) -> Fit:
         """Say whether this is one of its checkpoints; `named` where the manifest names this family.

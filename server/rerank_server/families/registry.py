@@ -1,12 +1,28 @@
 """The families, and which of them takes a checkpoint."""
 
-from rerank_server.errors import LoadError
-from rerank_server.families.checkpoint import CheckpointFiles
-from rerank_server.families.embedding import EmbeddingFamily
-from rerank_server.families.interface import Family
-from rerank_server.families.sequence_classification import SequenceClassification
+from collections.abc import Sequence
 
-FAMILIES: tuple[Family, ...] = (SequenceClassification(), EmbeddingFamily())
+from rerank_server.errors import LoadError
+from rerank_server.families import own_code
+from rerank_server.families.bge_gemma import BGE_GEMMA
+from rerank_server.families.causal import CAUSAL, CausalReranker
+from rerank_server.families.checkpoint import CheckpointFiles
+from rerank_server.families.ctxl_rerank_v2 import CTXL_RERANK_V2
+from rerank_server.families.embedding import EmbeddingFamily
+from rerank_server.families.interface import Family, Fit
+from rerank_server.families.mxbai_rerank_v2 import MXBAI_RERANK_V2
+from rerank_server.families.pooled_cross_encoder import PooledCrossEncoder
+from rerank_server.families.qwen3_reranker import QWEN3_RERANKER
+from rerank_server.families.sequence_classification import SequenceClassification
+from rerank_server.families.zerank import ZERANK
+
+CAUSAL_FAMILIES = (QWEN3_RERANKER, MXBAI_RERANK_V2, BGE_GEMMA, ZERANK, CTXL_RERANK_V2)
+FAMILIES: tuple[Family, ...] = (
+    *CAUSAL_FAMILIES,
+    SequenceClassification(),
+    PooledCrossEncoder(),
+    EmbeddingFamily(),
+)
 AUTO = "auto"
 
 
@@ -21,10 +37,34 @@ def choose_family(files: CheckpointFiles, wanted: str = AUTO) -> Family:
     for family, fit in found:
         if fit.fits:
             return family
-    raise LoadError(
-        f"{files.architecture} in {files.root} is not supported. "
-        + " ".join(f"As {family.name}: {fit.reason}." for family, fit in found)
+    raise LoadError(_refusal(files, found))
+
+
+def _refusal(files: CheckpointFiles, found: Sequence[tuple[Family, Fit]]) -> str:
+    """Say what is wrong with the checkpoint itself, else what each family that might have it says."""
+    start = f"{files.architecture} in {files.root} is not supported"
+    if (foreign := own_code.objection(files)) is not None:
+        return f"{start}: {foreign}."
+    if files.architecture.endswith(CAUSAL):
+        return f"{start}: {_prompt_unknown(files)}"
+    return (
+        f"{start}. "
+        + " ".join(
+            f"As {family.name}: {fit.reason}."
+            for family, fit in found
+            if not isinstance(family, CausalReranker)
+        )
         + f" Supported are: {'; '.join(family.summary for family in FAMILIES)}."
+    )
+
+
+def _prompt_unknown(files: CheckpointFiles) -> str:
+    takers = [family.name for family in CAUSAL_FAMILIES if family.takes(files.architecture)]
+    choice = f"If it is of {' or '.join(takers)}, set scoring.family to that. " if takers else ""
+    return (
+        "a causal model ranks by a prompt that it was trained with, and at random by any other, and neither "
+        f"its chat template nor its name tells which. {choice}"
+        f"Causal families are {', '.join(family.name for family in CAUSAL_FAMILIES)}."
     )
 
 

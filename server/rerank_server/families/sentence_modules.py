@@ -73,7 +73,20 @@ def objection(files: CheckpointFiles) -> str | None:
     task = files.sentence_bert.get("transformer_task", "feature-extraction")
     if task != "feature-extraction":
         return f"sentence_bert_config.json asks for the task {task}"
-    return _pooling_objection(files) or next(filter(None, map(_dense_objection, files.modules)), None)
+    return layers_objection(files) or next(filter(None, map(_score_objection, files.modules)), None)
+
+
+def layers_objection(files: CheckpointFiles, *, last: str | None = None) -> str | None:
+    """Say what pooling or a later layer does that is not done here, or None.
+
+    `last` is what the last layer writes, where that is no embedding.
+    """
+    kinds = [module.kind for module in files.modules]
+    if not set(kinds[2:]) <= set(STEPS):
+        return f"modules.json lists {', '.join(kinds)}"
+    return _pooling_objection(files) or next(
+        filter(None, (dense_objection(each, last=last) for each in files.modules)), None
+    )
 
 
 def _pooling_objection(files: CheckpointFiles) -> str | None:
@@ -89,13 +102,25 @@ def _pooling(files: CheckpointFiles) -> Mapping[str, Any]:
     return read_json(files.modules[1].folder / "config.json")
 
 
-def _dense_objection(module: Module) -> str | None:
+def _score_objection(module: Module) -> str | None:
+    if module.kind == "Dense" and read_json(module.folder / "config.json").get("out_features") == 1:
+        return "its modules end in a single score, not in an embedding"
+    return None
+
+
+def dense_objection(
+    module: Module, *, reads: tuple[str, ...] = (DENSE_INPUT,), last: str | None = None
+) -> str | None:
+    """Say why a dense layer is not one that is done here, or None.
+
+    `reads` is what its input may be called, which is also what it may write, besides `last`.
+    """
     if module.kind != "Dense":
         return None
     config = read_json(module.folder / "config.json")
-    if config.get("out_features") == 1:
-        return "its modules end in a single score, not in an embedding"
-    if config.get("use_residual") or config.get("module_input_name", DENSE_INPUT) != DENSE_INPUT:
+    source = config.get("module_input_name") or reads[0]
+    target = config.get("module_output_name") or source
+    if config.get("use_residual") or source not in reads or target not in {*reads, last}:
         return f"{module.folder.name} is not a plain dense layer"
     activation = str(config.get("activation_function", "torch.nn."))
     return (

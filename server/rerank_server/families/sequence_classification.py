@@ -7,6 +7,7 @@ import numpy as np
 from rerank_server.engine.interface import Outputs, Row, Vectors
 from rerank_server.engine.readout import Classifier
 from rerank_server.errors import InputError
+from rerank_server.families import own_code
 from rerank_server.families.checkpoint import CheckpointFiles
 from rerank_server.families.engines import open_engine
 from rerank_server.families.interface import Cut, EncodedQuery, Fit, Opened, Plan
@@ -15,6 +16,8 @@ from rerank_server.families.template import Template, pair_template
 from rerank_server.families.tokens import TextTokenizer, document_names, document_rows, load_tokenizer
 
 SUFFIX = "ForSequenceClassification"
+CONVERTED = tuple(f"{each}{SUFFIX}" for each in ("Qwen2", "Qwen3", "Gemma", "Llama"))
+"""Classes to which causal rerankers are converted, and which plain cross-encoders have too."""
 
 
 class SequenceClassification:
@@ -26,20 +29,26 @@ class SequenceClassification:
     def recognise(self, files: CheckpointFiles, *, named: bool) -> Fit:
         """Go by config.json's architecture and labels."""
         architecture = files.architecture
+        objection = own_code.objection(files)
         if not architecture.endswith(SUFFIX):
-            return Fit(False, f"{architecture} is no sequence classification model")
+            return Fit(False, objection or f"{architecture} is no sequence classification model")
+        if objection is not None:
+            return Fit(False, objection)
         if files.config.get("is_encoder_decoder"):
             return Fit(False, f"{architecture} is an encoder-decoder model")
         if files.labels != 1:
-            return Fit(False, f"{architecture} has {files.labels} labels, and a score is one logit")
+            return Fit(
+                False,
+                f"{architecture} has {files.labels} labels, and a score is one logit: "
+                "use a checkpoint that was trained with num_labels 1",
+            )
         if len(files.modules) > 1:
             after = files.modules[1].kind
             return Fit(
                 False, f"modules.json puts {after} after {architecture}, which this family does not run"
             )
-        if _default_prompt(files):
-            return Fit(False, "config_sentence_transformers.json puts a prompt before every text")
-        return Fit(True, f"{architecture} with one label")
+        objection = prompt_objection(files) or (None if named else _doubt(files))
+        return Fit(objection is None, objection or f"{architecture} with one label")
 
     def open(self, files: CheckpointFiles, plan: Plan) -> Opened:
         """Load tokenizer and weights."""
@@ -58,9 +67,30 @@ class SequenceClassification:
         return Opened(ranker, computed, ranker.max_length)
 
 
-def _default_prompt(files: CheckpointFiles) -> bool:
+def prompt_objection(files: CheckpointFiles) -> str | None:
+    """Say that sentence-transformers would put text around a query and a document, or None."""
     name = files.sentence_transformers.get("default_prompt_name")
-    return bool(name and files.sentence_transformers.get("prompts", {}).get(name))
+    if name and files.sentence_transformers.get("prompts", {}).get(name):
+        return "config_sentence_transformers.json puts a prompt before every text"
+    if "message" in (files.sentence_bert.get("modality_config") or ()):
+        return "sentence_bert_config.json has pairs put into a chat template, and no family here has that one"
+    return None
+
+
+def _doubt(files: CheckpointFiles) -> str | None:
+    """Say that a causal model may be a reranker's conversion, which ranks at random without its prompt.
+
+    Its class and its tokenizer, chat template included, are those of the model that it was trained from, so
+    they do not tell. sentence-transformers does: it notes what a model takes that was trained as a plain one.
+    """
+    plain = "modality_config" in files.sentence_bert
+    if files.architecture not in CONVERTED or plain or not files.chat_templates:
+        return None
+    return (
+        f"{files.architecture} may be a causal reranker that was converted to one label, which ranks at "
+        "random without its prompt, or be trained on plain pairs, and its files do not tell: set "
+        f"scoring.family to the reranker's family, or to {SequenceClassification.name} for plain pairs"
+    )
 
 
 class CrossEncoder:

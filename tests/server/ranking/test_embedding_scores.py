@@ -145,7 +145,7 @@ def edit(path: Path, **changes: Any) -> None:
         ),
         pytest.param(
             lambda root: edit(root / "2_Dense" / "config.json", out_features=1),
-            "end in a single score",
+            "As embedding: its modules end in a single score",
             id="a scorer made of modules",
         ),
         pytest.param(

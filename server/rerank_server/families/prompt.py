@@ -1,0 +1,153 @@
+"""A causal reranker's prompt: a query and a document inside of words that the model was trained with.
+
+Every piece is tokenized as the authors' own code does it, alone or together with its neighbour, because a
+tokenizer may join the end of one piece with the start of the next. Only the document can be cut.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TypeAlias
+
+import numpy as np
+
+from rerank_server.engine.interface import Outputs, Row, Vectors
+from rerank_server.errors import InputError, LoadError
+from rerank_server.families.interface import Cut, EncodedQuery
+from rerank_server.families.template import Template
+from rerank_server.families.tokens import TextTokenizer, document_names, require_text
+
+Pieces: TypeAlias = Callable[[str, str | None], tuple[str, ...]]
+"""(query, instruction) -> texts that are tokenized apart."""
+
+SEAM_PROBES = ("", "a", "The", " a", "\n", "\n\na", "1", ".", "é", "東")
+"""Documents that show whether a prompt may be divided before them."""
+
+
+def nothing(query: str, instruction: str | None) -> tuple[str, ...]:
+    """Return no pieces."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What surrounds a document."""
+
+    before: Pieces
+    gap: str
+    """What stands between the last of `before` and the document; tokenized with the document."""
+    tail: str = ""
+    """What follows the document, and is tokenized with it."""
+    after: Pieces = nothing
+    takes_instruction: bool = False
+    instruction: str | None = None
+    """The default."""
+
+
+class Prompted:
+    """Puts the query and each document into the prompt, one row a document."""
+
+    def __init__(
+        self,
+        tokens: TextTokenizer,
+        prompt: Prompt,
+        specials: Template,
+        *,
+        max_length: int,
+        instruction: str | None,
+    ) -> None:
+        """`specials` is what the tokenizer itself puts around the whole.
+
+        Raises `LoadError` where the tokenizer joins what this takes apart.
+        """
+        self.max_length = max_length
+        self.takes_instruction = prompt.takes_instruction
+        self._tokens = tokens
+        self._prompt = prompt
+        self._start, self._end = (list(special.ids) for special in specials.specials)
+        self._instruction = instruction or prompt.instruction
+        self._gap, self._tail = self._encode(prompt.gap), self._encode(prompt.tail)
+        self._require_seam()
+
+    def encode_query(self, query: str, instruction: str | None = None) -> EncodedQuery:
+        """Return what stands before and after each document; one of its tokens at least must fit between."""
+        require_text(query, "query")
+        if instruction is not None:
+            require_text(instruction, "instruction")
+        told = instruction or self._instruction
+        before = [*self._start, *chain.from_iterable(map(self._encode, self._prompt.before(query, told)))]
+        after = [*chain.from_iterable(map(self._encode, self._prompt.after(query, told))), *self._end]
+        beside = len(before) + len(after) + len(self._gap) + len(self._tail)
+        if beside + 1 > self.max_length:
+            own = len(self._encode(query))
+            room = max(0, own + self.max_length - beside - 1)
+            raise InputError(
+                f"`query` has {own} tokens, and at most {room} fit: the model takes {self.max_length}, of "
+                f"which {beside - own} are the prompt's and one is a document's. Shorten the query.",
+                "query",
+            )
+        return EncodedQuery(before, after=after)
+
+    def encode_documents(
+        self, query: EncodedQuery, documents: Sequence[str], cut: Cut, first: int = 0
+    ) -> list[Row]:
+        """Return one row a document."""
+        names = document_names(first, len(documents))
+        for text, name in zip(documents, names, strict=True):
+            require_text(text, name)
+        pieces = self._tokens.encode(
+            [self._prompt.gap + text + self._prompt.tail for text in documents], names
+        )
+        room = self.max_length - len(query.ids) - len(query.after)
+        rows = []
+        for piece, name in zip(pieces, names, strict=True):
+            ids = self._shorten(piece, room, cut, name)
+            rows.append(Row([*query.ids, *ids, *query.after], shared=len(query.ids)))
+        return rows
+
+    def scores(self, outputs: Outputs, rows: Sequence[Row] = ()) -> Vectors:
+        """Return the logit, or the first less the second: [documents, 1 or 2] -> [documents]."""
+        logits = np.asarray(outputs)
+        scores: Vectors = logits[:, 0] if logits.shape[1] == 1 else logits[:, 0] - logits[:, 1]
+        return scores
+
+    def _shorten(self, piece: list[int], room: int, cut: Cut, name: str) -> list[int]:
+        """Cut a document's own tokens to what fits, and keep what surrounds them."""
+        start = len(self._gap) if piece[: len(self._gap)] == self._gap else 0
+        joined = bool(self._tail) and piece[-len(self._tail) :] != self._tail
+        end = len(piece) if joined else len(piece) - len(self._tail)
+        own = piece[start:end]
+        keep = own if cut.max_document_tokens is None else self._tokens.cut(own, cut.max_document_tokens)
+        beside = start + len(self._tail)
+        if keep is own and len(piece) <= room:
+            return piece
+        if beside + len(keep) > room:
+            if cut.truncate == "error":
+                raise InputError(
+                    f"`{name}` has {len(keep)} tokens beside {self.max_length - room + beside} of the query "
+                    f"and the prompt, and the model takes {self.max_length} together: shorten it to "
+                    f"{room - beside}, or let documents be cut.",
+                    name,
+                )
+            keep = self._tokens.cut(keep, room - beside)
+        # A document whose end is kept keeps the token in which its end and the tail are one.
+        tail = [] if joined and self._tokens.keeps_end else self._tail
+        return [*piece[:start], *keep, *tail]
+
+    def _encode(self, text: str) -> list[int]:
+        return self._tokens.backend.encode(text, add_special_tokens=False).ids if text else []
+
+    def _require_seam(self) -> None:
+        """Prove that the prompt may be divided before and after the document."""
+        for query in ("a", "a?"):
+            [*_, before] = self._prompt.before(query, self._instruction)
+            after = next(iter(self._prompt.after(query, self._instruction)), "")
+            for probe in SEAM_PROBES:
+                piece = self._prompt.gap + probe + self._prompt.tail
+                whole = self._encode(before + piece + (after if self._prompt.tail else ""))
+                apart = self._encode(before) + self._encode(piece)
+                if whole != apart + (self._encode(after) if self._prompt.tail else []):
+                    raise LoadError(
+                        f"The tokenizer joins {before[-12:]!r} with a document that starts with {probe!r}: "
+                        "it is not the tokenizer that this family's models have."
+                    )
