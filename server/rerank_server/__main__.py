@@ -12,18 +12,22 @@ from types import FrameType
 
 import uvicorn
 
-from rerank_api.faces import MAX_BODY_BYTES
+from rerank_api.faces import FACE_PATHS, MAX_BODY_BYTES
 from rerank_api.manifests import read_file
 from rerank_api.problems import ManifestError
 from rerank_api.rerank_model import RerankModel
+from rerank_server import logs
 from rerank_server.app import create_app
 from rerank_server.lifecycle import Lifecycle
 from rerank_server.metrics import Metrics
+from rerank_server.observation import Observer, observed
 from rerank_server.settings import Settings
+from rerank_server.tracing import tracer_from
 from rerank_server.verification_metrics import VerificationMetrics
 
 KEEP_ALIVE_S = 75
 DRAIN_S = 300
+LOG_FORMATS: tuple[logs.LogFormat, ...] = ("text", "json")
 
 
 class Server(uvicorn.Server):
@@ -41,8 +45,11 @@ class Server(uvicorn.Server):
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line, serve, drain."""
-    options = _parser().parse_args(arguments)
-    logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.log_format not in LOG_FORMATS:
+        parser.error(f"the log format {options.log_format} is not known: write {' or '.join(LOG_FORMATS)}")
+    logs.configure(options.log_level, options.log_format)
     try:
         manifest = _read_manifest(options.manifest)
     except ManifestError as error:
@@ -57,20 +64,24 @@ def main(arguments: list[str] | None = None) -> None:
         hub_token=os.environ.get("HF_TOKEN"),
         max_body_bytes=options.max_body_bytes,
     )
-    serve(manifest, settings)
+    serve(manifest, settings, log_requests=options.access_log)
 
 
-def serve(manifest: RerankModel, settings: Settings) -> None:
+def serve(manifest: RerankModel, settings: Settings, *, log_requests: bool = False) -> None:
     """Serve until SIGTERM or SIGINT, answer what is admitted, end the process with 0."""
+    tracer = tracer_from(os.environ)
+    observers: list[Observer] = [tracer] if tracer else []
+    observers += [logs.AccessLog()] if log_requests else []
     metrics = Metrics()
     verifications = VerificationMetrics(metrics.registry)
     lifecycle = Lifecycle(manifest, settings, metrics.observe_batch, verifications.observe)
     server = Server(
         uvicorn.Config(
-            create_app(lifecycle, metrics),
+            observed(create_app(lifecycle, metrics), FACE_PATHS, observers),
             host=settings.host,
             port=settings.port,
             access_log=False,
+            log_config=None,
             log_level="warning",
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=DRAIN_S,
@@ -84,6 +95,8 @@ def serve(manifest: RerankModel, settings: Settings) -> None:
         signal.signal(number, lambda *_: None)
     inherited = None if settings.listen_fd is None else [socket.socket(fileno=settings.listen_fd)]
     server.run(sockets=inherited)
+    if tracer:
+        tracer.close()
     logging.shutdown()
     if any(thread.name == "bring-up" for thread in threading.enumerate()):
         os._exit(0)  # a download or a load is under way in native code and cannot be interrupted
@@ -111,6 +124,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cache-dir", type=Path, help="where downloads are kept")
     parser.add_argument("--max-body-bytes", type=int, default=MAX_BODY_BYTES, help="largest request body")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    parser.add_argument(
+        "--log-format",
+        default=os.environ.get("RERANK_LOG_FORMAT") or "text",
+        choices=LOG_FORMATS,
+        help="how the log is written (default: RERANK_LOG_FORMAT, else text)",
+    )
+    parser.add_argument(
+        "--access-log",
+        action="store_true",
+        default=os.environ.get("RERANK_ACCESS_LOG", "").lower() in {"1", "true"},
+        help="log a line for each request, without any text of it (default: RERANK_ACCESS_LOG)",
+    )
     return parser
 
 

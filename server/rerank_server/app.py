@@ -29,7 +29,13 @@ def create_app(lifecycle: Lifecycle, metrics: Metrics) -> FastAPI:
         lifecycle.close()
 
     metrics.follow(lambda: lifecycle.state, lambda: lifecycle.queued_tokens)
-    app = FastAPI(title="Rerank server", lifespan=lifespan, openapi_url=None)
+    app = FastAPI(
+        title="Rerank server",
+        lifespan=lifespan,
+        openapi_url=None,
+        # It would tell what exceptions say, which may be a caller's text; `tracing` makes our own spans.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+    )
     add_error_answers(app)
     _add_operations(app, lifecycle, metrics)
     add_faces(app, lifecycle, metrics)

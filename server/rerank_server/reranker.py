@@ -1,6 +1,7 @@
 """The request path: a query and documents in, scores out."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from rerank_server.errors import ClosedError, ComputeError, InputError
 from rerank_server.families.interface import Cut, Truncate
 from rerank_server.families.scales import Scale, logistic
 from rerank_server.load import Activation, LoadedModel
+from rerank_server.observation import note_step
 
 Result = TypeVar("Result")
 
@@ -107,7 +109,9 @@ class Reranker:
                 "out.",
                 "instruction",
             )
+        began = time.monotonic()
         rows = await self._encode(query, documents, cut, instruction)
+        note_step("tokenize", began, time.monotonic())
         distinct, places = distinct_rows(rows)
         vectors = await self._batcher.run(distinct)
         values = self.loaded.ranker.scores([vectors[place] for place in places], rows)

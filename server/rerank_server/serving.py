@@ -10,6 +10,7 @@ from fastapi import Request
 from rerank_api.errors import ApiError, ErrorCode
 from rerank_server.errors import ClosedError, InputError, ServerError
 from rerank_server.lifecycle import Lifecycle
+from rerank_server.observation import note_request, note_tokens
 from rerank_server.ranking import Ranking, RankRequest
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ async def rank(lifecycle: Lifecycle, request: RankRequest) -> Ranking:
             f"{', '.join(names)}.",
             "model",
         )
+    note_request(model, len(request.documents))
     reranker = lifecycle.reranker
     if reranker is None:
         status = lifecycle.status()
@@ -60,6 +62,7 @@ async def rank(lifecycle: Lifecycle, request: RankRequest) -> Ranking:
     except ServerError as error:
         log.exception("a request failed")
         raise ApiError(ErrorCode.INTERNAL, str(error)) from error
+    note_tokens(scores.tokens)
     return Ranking(model, scores.values, scores.order, scores.tokens)
 
 

@@ -1,0 +1,145 @@
+"""Spans of requests, as a collector receives them, and the standard variables that ask for them."""
+
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from rerank_server.tracing import Choice, choose
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+MARKER = "xylophone-quince"
+
+
+def attributes(span: Any) -> dict[str, Any]:
+    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in span.attributes}
+
+
+def test_a_request_is_a_span_in_its_callers_trace_with_a_child_for_each_part_of_the_work(
+    start: Any, collector: Any
+) -> None:
+    server = start(
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+        OTEL_SERVICE_NAME="reranker",
+        OTEL_RESOURCE_ATTRIBUTES="deployment.environment=tests",
+        OTEL_BSP_SCHEDULE_DELAY="100",
+    )
+    began = time.time_ns()
+    assert server.rerank(MARKER, f"two {MARKER}", query=MARKER, traceparent=f"00-{TRACE}-{PARENT}-01") == 200
+    spans = {span.name: span for span in collector.wait_for(2)}
+    ended = time.time_ns()
+    assert set(spans) == {"POST /v1/rerank", "tokenize"}
+    root = spans.pop("POST /v1/rerank")
+    assert (root.trace_id.hex(), root.parent_span_id.hex(), root.kind) == (TRACE, PARENT, 2)
+    known = attributes(root)
+    assert known.pop("rerank.tokens") > 4
+    assert known == {
+        "http.request.method": "POST",
+        "http.route": "/v1/rerank",
+        "http.response.status_code": 200,
+        "rerank.face": "jina",
+        "rerank.model": "minilm",
+        "rerank.documents": 2,
+    }
+    for child in spans.values():
+        assert (child.trace_id, child.parent_span_id) == (root.trace_id, root.span_id)
+        assert root.start_time_unix_nano <= child.start_time_unix_nano <= child.end_time_unix_nano
+        assert child.end_time_unix_nano <= root.end_time_unix_nano + 1_000_000
+    assert began - 1_000_000 <= root.start_time_unix_nano <= root.end_time_unix_nano <= ended + 1_000_000
+    resource = collector.resource()
+    assert resource["service.name"] == "reranker"
+    assert resource["deployment.environment"] == "tests"
+    assert resource["service.version"]
+
+    assert server.rerank() == 422
+    assert server.request("GET", "/readyz")[0] == 200
+    assert server.stop() == 0
+    refused = [span for span in collector.spans() if span.span_id != root.span_id and not span.parent_span_id]
+    assert [(span.name, attributes(span)["http.response.status_code"]) for span in refused] == [
+        ("POST /v1/rerank", 422)
+    ]
+    assert all(MARKER.encode() not in raw for raw in collector.raw)
+
+
+def test_a_collector_that_is_away_holds_nothing_up(start: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    server = start(
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}",
+        OTEL_EXPORTER_OTLP_TIMEOUT="1",
+        OTEL_BSP_SCHEDULE_DELAY="50",
+    )
+    assert server.rerank("a bear") == 200
+    time.sleep(0.2)
+    assert server.rerank("a bear") == 200
+    assert server.stop() == 0
+
+
+def test_without_the_variables_neither_sdk_nor_exporters_are_imported() -> None:
+    program = (
+        "import sys, rerank_server.__main__\n"
+        "from rerank_server.tracing import tracer_from\n"
+        "assert tracer_from({}) is None\n"
+        "sent = ('opentelemetry.sdk', 'opentelemetry.exporter')\n"
+        "print([name for name in sys.modules if name.startswith(sent)])"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+HERE = "http://collector:4318"
+
+
+@pytest.mark.parametrize(
+    ("environment", "exporters"),
+    [
+        pytest.param({}, (), id="nothing is said"),
+        pytest.param({"OTEL_SERVICE_NAME": "a"}, (), id="a name alone asks for none"),
+        pytest.param({"OTEL_EXPORTER_OTLP_ENDPOINT": HERE}, ("otlp",), id="an endpoint"),
+        pytest.param({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": HERE}, ("otlp",), id="an endpoint for traces"),
+        pytest.param({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, (), id="an empty endpoint"),
+        pytest.param({"OTEL_TRACES_EXPORTER": "otlp"}, ("otlp",), id="the default endpoint"),
+        pytest.param({"OTEL_TRACES_EXPORTER": "otlp, console"}, ("otlp", "console"), id="two"),
+        pytest.param({"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": HERE}, (), id="none"),
+        pytest.param({"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": HERE}, (), id="disabled"),
+        pytest.param(
+            {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_EXPORTER_OTLP_ENDPOINT": HERE},
+            ("otlp",),
+            id="the protocol that is spoken",
+        ),
+        pytest.param(
+            {
+                "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+                "OTEL_EXPORTER_OTLP_ENDPOINT": HERE,
+            },
+            ("otlp",),
+            id="another protocol for the rest",
+        ),
+    ],
+)
+def test_spans_are_made_where_the_variables_ask_for_them(
+    environment: dict[str, str], exporters: tuple[str, ...]
+) -> None:
+    assert choose(environment) == Choice(exporters)
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        pytest.param({"OTEL_TRACES_EXPORTER": "zipkin"}, "OTEL_TRACES_EXPORTER names zipkin", id="exporter"),
+        pytest.param(
+            {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_ENDPOINT": HERE},
+            "OTEL_EXPORTER_OTLP_PROTOCOL is grpc",
+            id="protocol",
+        ),
+    ],
+)
+def test_what_is_asked_for_in_vain_is_said(environment: dict[str, str], sentence: str) -> None:
+    choice = choose(environment)
+    assert choice.exporters == ()
+    assert choice.objection is not None
+    assert choice.objection.startswith(sentence)
