@@ -44,10 +44,15 @@ def main(arguments: list[str]) -> None:
         except StartError as error:
             sys.exit(str(error))
         show(name, figures)
-        write(BUILD / f"{name}.json", figures, about(arguments))
+        write(BUILD / f"{name}{_kind(asked)}.json", figures, about(arguments))
         wrong += [figure.name for figure in figures if figure.met is False or figure.value is None]
     if wrong:
         sys.exit("Missed or not measured:\n" + "\n".join(f"  {name}" for name in wrong))
+
+
+def _kind(asked: argparse.Namespace) -> str:
+    """Name the runs that are no whole measurement, so that they never replace one."""
+    return ".quick" if asked.quick else ".rows" if asked.rows else ""
 
 
 def _parser() -> argparse.ArgumentParser:

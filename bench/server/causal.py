@@ -12,7 +12,7 @@ from bench.server.workers import alternate, own, times_faster, worker
 from bench.workload import make_requests
 
 BAR = 1.8
-FAMILY = "auto"
+NAMES = {"peer": "predict", "padded": "padded"}
 
 
 def shared_prefix(build: Path, scale: Scale) -> list[Figure]:
@@ -22,8 +22,8 @@ def shared_prefix(build: Path, scale: Scale) -> list[Figure]:
     predict = [str(peer_python("sentence-transformers", build)), "-m", "bench.peers.predict"]
     with contextlib.ExitStack() as stack:
         commands = {
-            "ours": own(checkpoint, family=FAMILY, engine="causal"),
-            "padded": own(checkpoint, family=FAMILY, engine="padded"),
+            "ours": own(checkpoint, engine="causal"),
+            "padded": own(checkpoint, engine="padded"),
             "peer": [*predict, str(checkpoint.absolute())],
         }
         workers = {name: stack.enter_context(worker(command)) for name, command in commands.items()}
@@ -35,9 +35,9 @@ def shared_prefix(build: Path, scale: Scale) -> list[Figure]:
         "padded": "our own padded engine",
     }
     ours = taken["ours"]
-    name = f"Qwen3 shape of 0.1B, {scale.causal_documents} documents, float32"
     figures = []
     for other, what in beside.items():
+        name = f"causal of 0.1B, {scale.causal_documents} documents, float32, against {NAMES[other]}"
         theirs = taken[other]
         difference = largest_difference(ours[0].scores, theirs[0].scores)
         tau = kendall_tau(ours[0].scores, theirs[0].scores)
