@@ -101,6 +101,8 @@ class Server:
             self._to(Phase.READY)
         elif self._phase in {Phase.STARTING, Phase.READY} and status.state is ServerState.DRAINING:
             self._to(Phase.DRAINING)  # someone else asked it to
+        elif self._phase is Phase.READY and status.state is not ServerState.READY:
+            self._to(Phase.STARTING)  # its scores turned out wrong, and it loads the model anew
         else:
             self._changed()
 

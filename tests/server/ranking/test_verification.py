@@ -291,6 +291,22 @@ def test_weights_that_are_no_numbers_fail_the_verification_by_name(save: Any, va
     assert report.model_dump_json()
 
 
+def test_published_goldens_run_by_themselves_where_the_hubs_repository_is_served(
+    bert: Path, reranker: Reranker
+) -> None:
+    content = {
+        "metadata": {"name": "minilm"},
+        "spec": {"source": {"huggingFace": {"repo": "cross-encoder/ms-marco-MiniLM-L6-v2"}}},
+    }
+    report = asyncio.run(prove(reranker, RerankModel.model_validate(content), Checkpoint(bert, "c5ee24c")))
+    assert not report.passed
+    assert report.message.startswith("published golden 1, document 1: expected -6.52474, got ")
+    assert report.message.endswith(" (tolerance 0.01), and 3 more of 8 scores are off")
+    [published, itself] = report.sets
+    assert published.startswith("published: sentence-transformers, tests/cross_encoder/test_pretrained.py")
+    assert itself == SELF_CHECK
+
+
 def test_sound_weights_are_not_blamed(bert: Path) -> None:
     assert unsound_tensor(bert) is None
 
