@@ -219,6 +219,7 @@ def test_a_head_that_names_no_one_model_is_refused_with_a_sentence(
             "/",
             "/metrics",
             "/status",
+            "/verify",
             "/livez",
             "/readyz",
             "/v1",
