@@ -10,6 +10,7 @@ from rerank_server.families.checkpoint import CheckpointFiles
 from rerank_server.families.ctxl_rerank_v2 import CTXL_RERANK_V2
 from rerank_server.families.embedding import EmbeddingFamily
 from rerank_server.families.interface import Family, Fit
+from rerank_server.families.multi_vector import MultiVector
 from rerank_server.families.mxbai_rerank_v2 import MXBAI_RERANK_V2
 from rerank_server.families.pooled_cross_encoder import PooledCrossEncoder
 from rerank_server.families.qwen3_reranker import QWEN3_RERANKER
@@ -21,6 +22,7 @@ FAMILIES: tuple[Family, ...] = (
     *CAUSAL_FAMILIES,
     SequenceClassification(),
     PooledCrossEncoder(),
+    MultiVector(),
     EmbeddingFamily(),
 )
 AUTO = "auto"

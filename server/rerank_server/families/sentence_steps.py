@@ -1,8 +1,10 @@
 """Load what sentence-transformers puts after pooling: dense layers, layer norms, normalisation. All fp32."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -15,6 +17,7 @@ from rerank_server.families.weights import SINGLE, require_weights
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+PROJECTION = "linear.weight"
 DEFAULT_ACTIVATION = "torch.nn.modules.activation.Tanh"
 
 
@@ -36,6 +39,23 @@ def load_step(module: Module, device: str) -> Step:
         raise LoadError(f"{module.folder / SINGLE} does not fit its config.json: {error}") from error
     loaded: nn.Module = layer.float().to(device).eval()
     return loaded
+
+
+def load_projection(folder: Path, device: str) -> Step:
+    """Build the layer that Stanford's ColBERT keeps among the encoder's weights, as `linear.weight`.
+
+    Raises `LoadError` where no weight file has it.
+    """
+    for path in require_weights(folder):
+        with safe_open(path, framework="pt") as tensors:
+            if PROJECTION in tensors.keys():  # noqa: SIM118  # safetensors' files cannot be iterated
+                weight = tensors.get_tensor(PROJECTION).float()
+                linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+                linear.load_state_dict({"weight": weight})
+                return linear.to(device).eval()
+    raise LoadError(
+        f"The weights in {folder} lack {PROJECTION}, which a ColBERT model needs: download them again."
+    )
 
 
 class _Dense(nn.Module):

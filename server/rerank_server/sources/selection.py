@@ -16,7 +16,9 @@ _MODULE_DIRECTORY = re.compile(r"\d+_[A-Za-z]\w*")
 """sentence-transformers' numbered module directories: `1_Pooling`, `2_Dense`."""
 
 TOKENIZER = "tokenizer.json"
-_PLAIN_FILES = frozenset({"vocab.txt", "vocab.bpe", "merges.txt", "bpe.codes", "chat_template.jinja"})
+_PLAIN_FILES = frozenset(
+    {"vocab.txt", "vocab.bpe", "merges.txt", "bpe.codes", "chat_template.jinja", "artifact.metadata"}
+)
 _TOKENIZER_SUFFIXES = (".model", ".tiktoken")
 _FOREIGN_JSON = re.compile(
     r".*\.index\.json|adapter_.*|onnx.*|openvino.*|trainer_state\.json|training_args\.json|.*_results\.json"

@@ -1,6 +1,7 @@
 """Small random causal models, whose tokenizers divide text as their namesakes' do."""
 
 import json
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,25 @@ def _gemma_tokenizer() -> Tokenizer:
     return tokenizer
 
 
+def _bert_tokenizer() -> Tokenizer:
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "[unused1]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    # As in BERT's own vocabulary, markers are words of it and not special.
+    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=specials, show_progress=False)
+    tokenizer.train_from_iterator([*CORPUS, *(string.punctuation * 3)], trainer)
+    plain = json.loads(tokenizer.to_str())
+    plain["added_tokens"] = [each for each in plain["added_tokens"] if "unused" not in each["content"]]
+    tokenizer = Tokenizer.from_str(json.dumps(plain))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    return tokenizer
+
+
 TOKENIZERS: dict[str, Callable[[], tuple[Tokenizer, dict[str, str]]]] = {
     "qwen": lambda: (_qwen_tokenizer(bos=False), {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>"}),
     "qwen bos": lambda: (_qwen_tokenizer(bos=True), {"pad_token": "<|endoftext|>", "bos_token": "<s>"}),
@@ -84,6 +104,37 @@ TOKENIZERS: dict[str, Callable[[], tuple[Tokenizer, dict[str, str]]]] = {
 }
 
 SaveCausal = Callable[..., Path]
+SaveEncoder = Callable[..., Path]
+
+
+@pytest.fixture
+def save_encoder(tmp_path: Path) -> SaveEncoder:
+    """Save a random BERT without a head: `save_encoder("folder", added_tokens=["[Q] "])`."""
+
+    def build(folder: str, *, added_tokens: tuple[str, ...] = (), **more: Any) -> Path:
+        target = tmp_path / folder
+        fast = PreTrainedTokenizerFast(
+            tokenizer_object=_bert_tokenizer(),
+            model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+            model_max_length=96,
+            **{f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")},
+            **more,
+        )
+        fast.add_tokens(list(added_tokens))
+        fast.save_pretrained(target)
+        sizes = {name: SIZES[name] for name in ("hidden_size", "num_hidden_layers", "intermediate_size")}
+        torch.manual_seed(13)
+        config = transformers.BertConfig(
+            vocab_size=len(fast),
+            max_position_embeddings=96,
+            num_attention_heads=4,
+            initializer_range=0.3,
+            **sizes,
+        )
+        transformers.BertModel(config, add_pooling_layer=False).save_pretrained(target)
+        return target
+
+    return build
 
 
 @pytest.fixture

@@ -24,20 +24,27 @@ Way: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 
 
 def attend(
-    queries: Tensor, keys: Tensor, values: Tensor, starts: Sequence[int], lengths: Sequence[int]
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    starts: Sequence[int],
+    lengths: Sequence[int],
+    *,
+    attended: Sequence[int] | None = None,
 ) -> Tensor:
     """Attend within each row.
 
     `queries`, `keys` and `values` are [heads, tokens, size]; a row's tokens are `starts[i]` to
-    `starts[i] + lengths[i]`. Returns [tokens, heads x size].
+    `starts[i] + lengths[i]`, of which the first `attended[i]` are attended to, or all where it is None.
+    Returns [tokens, heads x size].
     """
     heads, tokens, size = queries.shape
-    attended = torch.empty(tokens, heads, size, dtype=queries.dtype)
-    by_head = attended.transpose(0, 1)
-    for start, length in zip(starts, lengths, strict=True):
-        row = slice(start, start + length)
-        _way(queries.dtype, length, size)(queries[:, row], keys[:, row], values[:, row], by_head[:, row])
-    return attended.view(tokens, heads * size)
+    result = torch.empty(tokens, heads, size, dtype=queries.dtype)
+    by_head = result.transpose(0, 1)
+    for start, length, count in zip(starts, lengths, attended or lengths, strict=True):
+        row, seen = slice(start, start + length), slice(start, start + count)
+        _way(queries.dtype, length, size)(queries[:, row], keys[:, seen], values[:, seen], by_head[:, row])
+    return result.view(tokens, heads * size)
 
 
 def _way(dtype: torch.dtype, length: int, size: int) -> Way:

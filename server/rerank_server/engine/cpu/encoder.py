@@ -134,6 +134,8 @@ class Packed:
     segments: npt.NDArray[np.int64] | None
     starts: Sequence[int]
     lengths: Sequence[int]
+    attended: Sequence[int]
+    """How many of a row's tokens are attended to, the first ones."""
 
 
 def pack(rows: Sequence[Row]) -> Packed:
@@ -150,6 +152,7 @@ def pack(rows: Sequence[Row]) -> Packed:
         segments=segments,
         starts=starts.tolist(),
         lengths=lengths,
+        attended=[len(row.ids) - row.unattended for row in rows],
     )
 
 
@@ -162,7 +165,7 @@ def _attend(projected: Tensor, batch: Packed, heads: int) -> Tensor:
     tokens, width = projected.shape[0], projected.shape[1] // 3
     # [heads, tokens, width / heads] each, without a copy
     queries, keys, values = projected.view(tokens, 3, heads, width // heads).permute(1, 2, 0, 3)
-    return attend(queries, keys, values, batch.starts, batch.lengths)
+    return attend(queries, keys, values, batch.starts, batch.lengths, attended=batch.attended)
 
 
 def _attend_first(first: Tensor, projected: Tensor, batch: Packed, heads: int) -> Tensor:
@@ -173,7 +176,7 @@ def _attend_first(first: Tensor, projected: Tensor, batch: Packed, heads: int) -
     keys = keys.transpose(1, 2)
     queries = (first * size**-0.5).view(rows, heads, 1, size)
     attended = torch.empty(rows, heads, 1, size, dtype=first.dtype)
-    for place, (start, length) in enumerate(zip(batch.starts, batch.lengths, strict=True)):
+    for place, (start, length) in enumerate(zip(batch.starts, batch.attended, strict=True)):
         row = slice(start, start + length)
         weights = torch.softmax(torch.bmm(queries[place], keys[:, :, row]), -1)
         torch.bmm(weights, values[:, row], out=attended[place])
