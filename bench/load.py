@@ -28,13 +28,17 @@ class Client:
     def send(self, body: bytes) -> float:
         """Send one request, read the whole answer, return the seconds it took; raise unless it is 200."""
         started = time.perf_counter()
+        self.ask(body)
+        return time.perf_counter() - started
+
+    def ask(self, body: bytes) -> bytes:
+        """Send one request and return the whole answer; raise `RuntimeError` unless it is 200."""
         self._connection.request("POST", self._target.path, body, HEADERS)
         response = self._connection.getresponse()
         answer = response.read()
-        took = time.perf_counter() - started
         if response.status != 200:
             raise RuntimeError(f"{self._target}: {response.status} {answer[:300]!r}")
-        return took
+        return answer
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,6 +1,7 @@
 """Servers beside one another: 8 clients, 20 documents, all of them answering the same requests in turn."""
 
 import contextlib
+import json
 import statistics
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 
+from bench.agreement import kendall_tau
 from bench.figures import Figure, failed, versions
-from bench.load import Target, seconds_for
+from bench.load import Client, Target, seconds_for
 from bench.proc import CpuTime, cpu_time
 from bench.processes import CPU_ONLY, StartError, free_port, installed, peer_python, running
 from bench.server import models
@@ -65,6 +67,8 @@ class Subject:
     """CPU time, a round."""
     seconds: list[float] = field(default_factory=list)
     """On the clock, a round."""
+    scores: tuple[float, ...] = ()
+    """Of the documents of the first request."""
 
     @property
     def rate(self) -> float:
@@ -88,6 +92,7 @@ def beside_peers(build: Path, scale: Scale) -> list[Figure]:
         for name, start in starting.items():
             try:
                 subjects[name] = stack.enter_context(start(checkpoint, build))
+                subjects[name].scores = _scores(subjects[name].server.target, bodies[0])
                 seconds_for(subjects[name].server.target, bodies[:CLIENTS], CLIENTS)
             except FAILURES as error:
                 lost[name] = error
@@ -107,6 +112,13 @@ def beside_peers(build: Path, scale: Scale) -> list[Figure]:
         *_http_shares(subjects),
         *(failed(f"served by {name}", why) for name, why in lost.items()),
     ]
+
+
+def _scores(target: Target, body: bytes) -> tuple[float, ...]:
+    client = Client(target)
+    with contextlib.closing(client):
+        results = json.loads(client.ask(body))["results"]
+    return tuple(each["relevance_score"] for each in sorted(results, key=lambda each: each["index"]))
 
 
 def _round(subject: Subject, bodies: Sequence[bytes]) -> None:
@@ -142,9 +154,17 @@ def _absolute(subjects: Mapping[str, Subject]) -> list[Figure]:
             "higher",
             f"{sum(each.total for each in subject.used) / sum(subject.seconds):.2f} cores used",
             subject.versions,
+            _agreement(subject, subjects.get(NAIVE)),
         )
         for name, subject in subjects.items()
     ]
+
+
+def _agreement(subject: Subject, reference: Subject | None) -> str:
+    """Say whether it answers the same: how one request is ranked beside the naive endpoint."""
+    if reference is None or reference is subject:
+        return ""
+    return f"Kendall's tau with naive {kendall_tau([subject.scores], [reference.scores]):.3f}"
 
 
 def _http_shares(subjects: Mapping[str, Subject]) -> list[Figure]:
