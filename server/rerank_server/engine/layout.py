@@ -165,15 +165,22 @@ class _Builder:
         )
 
 
-def passes(lengths: Sequence[int], max_tokens: int) -> Iterator[range]:
-    """Divide rows, in their order, into forward passes of at most `max_tokens`; a longer row runs alone."""
+def passes(rows: Sequence[Row], max_tokens: int, *, share: bool = False) -> Iterator[range]:
+    """Divide rows, in their order, into forward passes of at most `max_tokens`; a longer row runs alone.
+
+    With `share` the beginning that a row has in common with the one before counts once in a pass.
+    """
     start = tokens = 0
-    for place, length in enumerate(lengths):
-        if place > start and tokens + length > max_tokens:
+    for place, row in enumerate(rows):
+        length = len(row.ids)
+        known = _shareable(row) if share and place > start else 0
+        if known and (rows[place - 1].shared != row.shared or rows[place - 1].ids[:known] != row.ids[:known]):
+            known = 0
+        if place > start and tokens + length - known > max_tokens:
             yield range(start, place)
-            start, tokens = place, 0
-        tokens += length
-    yield range(start, len(lengths))
+            start, tokens, known = place, 0, 0
+        tokens += length - known
+    yield range(start, len(rows))
 
 
 def halves(lengths: Sequence[int]) -> int:

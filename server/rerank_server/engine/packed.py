@@ -114,7 +114,7 @@ class PackedEngine:
         """
         outputs: Outputs = [np.empty(0, dtype=np.float32)] * len(rows)
         lengths = [len(row.ids) for row in rows]
-        waiting: deque[Sequence[int]] = deque(passes(lengths, self._budget.tokens))
+        waiting: deque[Sequence[int]] = deque(passes(rows, self._budget.tokens, share=self._share))
         begun: deque[_Begun] = deque()
         while waiting or begun:
             if waiting and len(begun) < PASSES_IN_FLIGHT:

@@ -10,7 +10,7 @@ from rerank_server.engine.interface import Engine
 from tests.server.engines.cases import CASES, Case, open_case, save
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Models of this size are slower on several threads."""
     before = torch.get_num_threads()
