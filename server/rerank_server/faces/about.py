@@ -59,6 +59,10 @@ def add_descriptions(app: FastAPI, lifecycle: Lifecycle) -> None:
             "max_model_len": status.max_length,
             "state": status.state.value,
             "message": status.message,
+            # What Infinity's client does not read a model without.
+            "stats": {"queued_tokens": status.queued_tokens},
+            "backend": "torch",
+            "capabilities": ["rerank"],
         }
 
     app.add_route("/openapi.json", openapi_json, include_in_schema=False)

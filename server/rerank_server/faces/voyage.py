@@ -93,9 +93,10 @@ def _write(request: RankRequest, rankings: Sequence[Ranking], _: float) -> Answe
 
 
 def refuse(error: ApiError) -> Answer:
-    """Write `{"detail": ...}`; what is wrong with a field is a 400."""
+    """Write `{"detail": ...}`; what is wrong with a field is a 400, an unknown model too."""
+    of_the_request = {ErrorCode.INVALID_VALUE, ErrorCode.MODEL_NOT_FOUND}
     body: VoyageError = {"detail": error.message}
-    return Answer(body, 400 if error.code is ErrorCode.INVALID_VALUE else error.status)
+    return Answer(body, 400 if error.code in of_the_request else error.status)
 
 
 VOYAGE = Face(

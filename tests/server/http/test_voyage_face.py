@@ -42,6 +42,7 @@ def test_documents_come_back_as_strings_where_wanted(minilm: Any) -> None:
         pytest.param({"documents": ["a"] * 1001}, "at most 1000", id="too many"),
         pytest.param({"documents": ["a", ""]}, "`documents[1]` is empty", id="empty document"),
         pytest.param({"documents": [{"text": "a"}]}, "must be a string", id="an object"),
+        pytest.param({"documents": ["a"], "model": "other"}, "`other`", id="other model"),
         pytest.param({"documents": ["a"], "top_k": 0}, "`top_k` is 0", id="top_k 0"),
         pytest.param({"documents": ["a"], "truncation": None}, "true or false", id="truncation null"),
         pytest.param(
