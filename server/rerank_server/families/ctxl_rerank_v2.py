@@ -22,8 +22,8 @@ def _after(query: str, instruction: str | None) -> tuple[str, ...]:
 CTXL_RERANK_V2 = CausalReranker(
     name="ctxl-rerank-v2",
     models="ctxl-rerank-v2-instruct-multilingual 1B, 2B and 6B",
-    classes=("Qwen3", "Qwen2", "Llama"),
-    prompt=Prompt(_before, gap=" ", tail="\n", after=_after, takes_instruction=True),
+    classes=("Qwen3", "Mistral"),
+    prompt=Prompt(_before, gap=" ", tail="\n", lead="<Document>", after=_after, takes_instruction=True),
     answers=None,
     ids=(0,),
     says="Check whether a given document contains information helpful to answer the query",

@@ -38,6 +38,11 @@ class Prompt:
     """What stands between the last of `before` and the document; tokenized with the document."""
     tail: str = ""
     """What follows the document, and is tokenized with it."""
+    lead: str = ""
+    """The end of the last of `before`, which the authors tokenize together with the document.
+
+    Some tokenizers put a space before a text. That this is no start of one they only see with words before.
+    """
     after: Pieces = nothing
     takes_instruction: bool = False
     instruction: str | None = None
@@ -66,7 +71,10 @@ class Prompted:
         self._prompt = prompt
         self._start, self._end = (list(special.ids) for special in specials.specials)
         self._instruction = instruction or prompt.instruction
-        self._gap, self._tail = self._encode(prompt.gap), self._encode(prompt.tail)
+        self._lead = self._encode(prompt.lead)
+        self._gap, self._tail = (
+            self._without_lead(self._encode(prompt.lead + text)) for text in (prompt.gap, prompt.tail)
+        )
         self._require_seam()
 
     def encode_query(self, query: str, instruction: str | None = None) -> EncodedQuery:
@@ -76,7 +84,7 @@ class Prompted:
             require_text(instruction, "instruction")
         told = instruction or self._instruction
         before = [*self._start, *chain.from_iterable(map(self._encode, self._prompt.before(query, told)))]
-        after = [*chain.from_iterable(map(self._encode, self._prompt.after(query, told))), *self._end]
+        after = [*self._encode_after(query, told), *self._end]
         beside = len(before) + len(after) + len(self._gap) + len(self._tail)
         if beside + 1 > self.max_length:
             own = len(self._encode(query))
@@ -95,9 +103,7 @@ class Prompted:
         names = document_names(first, len(documents))
         for text, name in zip(documents, names, strict=True):
             require_text(text, name)
-        pieces = self._tokens.encode(
-            [self._prompt.gap + text + self._prompt.tail for text in documents], names
-        )
+        pieces = map(self._without_lead, self._tokens.encode(list(map(self._frame, documents)), names))
         room = self.max_length - len(query.ids) - len(query.after)
         rows = []
         for piece, name in zip(pieces, names, strict=True):
@@ -137,16 +143,31 @@ class Prompted:
     def _encode(self, text: str) -> list[int]:
         return self._tokens.backend.encode(text, add_special_tokens=False).ids if text else []
 
+    def _frame(self, document: str) -> str:
+        return self._prompt.lead + self._prompt.gap + document + self._prompt.tail
+
+    def _without_lead(self, ids: list[int]) -> list[int]:
+        return ids[len(self._lead) :]
+
+    def _encode_after(self, query: str, instruction: str | None) -> list[int]:
+        """Tokenize what follows the document, whose tail the first piece is tokenized with."""
+        pieces = self._prompt.after(query, instruction)
+        tail = self._prompt.tail
+        if not tail or not pieces:
+            return list(chain.from_iterable(map(self._encode, pieces)))
+        first = self._encode(tail + pieces[0])[len(self._encode(tail)) :]
+        return [*first, *chain.from_iterable(map(self._encode, pieces[1:]))]
+
     def _require_seam(self) -> None:
         """Prove that the prompt may be divided before and after the document."""
         for query in ("a", "a?"):
             [*_, before] = self._prompt.before(query, self._instruction)
-            after = next(iter(self._prompt.after(query, self._instruction)), "")
+            pieces = self._prompt.after(query, self._instruction) if self._prompt.tail else ()
+            after = self._encode_after(query, self._instruction) if pieces else []
             for probe in SEAM_PROBES:
-                piece = self._prompt.gap + probe + self._prompt.tail
-                whole = self._encode(before + piece + (after if self._prompt.tail else ""))
-                apart = self._encode(before) + self._encode(piece)
-                if whole != apart + (self._encode(after) if self._prompt.tail else []):
+                framed = self._frame(probe)
+                whole = self._encode(before + framed.removeprefix(self._prompt.lead) + "".join(pieces))
+                if whole != self._encode(before) + self._without_lead(self._encode(framed)) + after:
                     raise LoadError(
                         f"The tokenizer joins {before[-12:]!r} with a document that starts with {probe!r}: "
                         "it is not the tokenizer that this family's models have."

@@ -16,7 +16,7 @@ from rerank_server.families.template import Template, pair_template
 from rerank_server.families.tokens import TextTokenizer, document_names, document_rows, load_tokenizer
 
 SUFFIX = "ForSequenceClassification"
-CONVERTED = tuple(f"{each}{SUFFIX}" for each in ("Qwen2", "Qwen3", "Gemma", "Llama"))
+CONVERTED = tuple(f"{each}{SUFFIX}" for each in ("Qwen2", "Qwen3", "Gemma", "Mistral"))
 """Classes to which causal rerankers are converted, and which plain cross-encoders have too."""
 
 

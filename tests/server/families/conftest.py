@@ -37,7 +37,7 @@ ANSWERS = ["yes", "no", "Yes", "0", "1"]
 CHAT = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
 
 
-def _qwen_tokenizer(bos: bool) -> Tokenizer:
+def _qwen_tokenizer() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -47,25 +47,22 @@ def _qwen_tokenizer(bos: bool) -> Tokenizer:
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    specials = [*CHAT, *(["<s>"] if bos else [])]
     trainer = trainers.BpeTrainer(
         vocab_size=700,
-        special_tokens=specials,
+        special_tokens=CHAT,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator([*CORPUS, *ANSWERS * 50], trainer)
-    if bos:
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
-        )
     return tokenizer
 
 
 def _gemma_tokenizer() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split("▁", "merged_with_next"), pre_tokenizers.Split(Regex("\n+"), "isolated")]
+    )
     trainer = trainers.BpeTrainer(
         vocab_size=700,
         special_tokens=["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))],
@@ -97,9 +94,18 @@ def _bert_tokenizer() -> Tokenizer:
     return tokenizer
 
 
+def _mistral_tokenizer() -> Tokenizer:
+    tokenizer = _gemma_tokenizer()
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    return tokenizer
+
+
 TOKENIZERS: dict[str, Callable[[], tuple[Tokenizer, dict[str, str]]]] = {
-    "qwen": lambda: (_qwen_tokenizer(bos=False), {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>"}),
-    "qwen bos": lambda: (_qwen_tokenizer(bos=True), {"pad_token": "<|endoftext|>", "bos_token": "<s>"}),
+    "qwen": lambda: (_qwen_tokenizer(), {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>"}),
+    "mistral": lambda: (
+        _mistral_tokenizer(),
+        {"pad_token": "<pad>", "bos_token": "<bos>", "unk_token": "<unk>"},
+    ),
     "gemma": lambda: (_gemma_tokenizer(), {"pad_token": "<pad>", "bos_token": "<bos>", "unk_token": "<unk>"}),
 }
 

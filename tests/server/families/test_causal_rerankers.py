@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
 from transformers import AutoTokenizer
@@ -34,6 +36,13 @@ DOCUMENTS = [
     "\u0301 begins with an accent",
 ]
 TOLERANCE = 1e-5
+TEXTS = st.one_of(
+    st.text(max_size=30),
+    st.text(alphabet="aB1 .?:<>|_\n\t\r\u0301\u00e9\u3000▁", max_size=30),
+    st.lists(st.sampled_from(["<|im_end|>", "<bos>", "mars", " ", "\n", ":", "yes"]), max_size=8).map(
+        "".join
+    ),
+)
 
 QWEN_PREFIX = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the "
@@ -119,7 +128,7 @@ CASES = [
     ),
     Case("zerank", "Qwen3ForCausalLM", "qwen", "zerank-2", zerank, ("Yes",)),
     Case("ctxl-rerank-v2", "Qwen3ForCausalLM", "qwen", "ctxl-rerank-v2-1b", ctxl, (), specials=True),
-    Case("ctxl-rerank-v2", "LlamaForCausalLM", "qwen bos", "ctxl-rerank-v2-2b", ctxl, (), specials=True),
+    Case("ctxl-rerank-v2", "MistralForCausalLM", "mistral", "ctxl-rerank-v2-6b", ctxl, (), specials=True),
 ]
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.family} {case.architecture}")
 
@@ -167,6 +176,27 @@ def test_rows_and_scores_are_the_authors_own(case: Case, query: str, save_causal
     assert own_rows == rows
     assert own_scores == pytest.approx(scores, abs=TOLERANCE)
     assert np.std(scores) > 1e-2, "the scores of this random model must differ, or they prove nothing"
+
+
+@each_case
+def test_any_texts_become_the_authors_own_rows(case: Case, save_causal: Any) -> None:
+    folder = save_causal(case.architecture, case.tokens, case.folder)
+    ranker = load(folder, ScoringOptions(), threads=1).ranker
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    told = TEXTS.filter(bool) if case.takes_instruction else st.none()
+
+    def ids(text: str) -> list[int]:
+        encoded: list[int] = tokenizer(text, add_special_tokens=case.specials)["input_ids"]
+        return encoded
+
+    @settings(max_examples=150, deadline=None)
+    @given(query=TEXTS, document=TEXTS, instruction=told)
+    def check(query: str, document: str, instruction: str | None) -> None:
+        encoded = ranker.encode_query(query, instruction)
+        [row] = ranker.encode_documents(encoded, [document], Cut("error"))
+        assert list(row.ids) == case.encode(ids, query, document, instruction)
+
+    check()
 
 
 @pytest.mark.parametrize("engine", ["causal", "packed", "padded"])
@@ -322,7 +352,7 @@ def test_a_chat_template_tells_the_family_and_sentence_transformers_gives_the_sa
     ("tokens", "family", "words"),
     [
         pytest.param(
-            "qwen bos", "mxbai-rerank-v2", "Qwen3ForCausalLM is not Qwen2ForCausalLM", id="another class"
+            "qwen", "mxbai-rerank-v2", "Qwen3ForCausalLM is not Qwen2ForCausalLM", id="another class"
         ),
         pytest.param(
             "gemma",

@@ -255,7 +255,7 @@ REFUSED = [
     ),
     pytest.param(
         "unknown-causal",
-        causal("MistralForCausalLM"),
+        causal("PhiForCausalLM"),
         "at random by any other, .* Causal families are qwen3-reranker, mxbai-rerank-v2, "
         "bge-reranker-v2-gemma, zerank, ctxl-rerank-v2",
     ),
