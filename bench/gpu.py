@@ -24,7 +24,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from rerank_server.engine.heads import head_for, keep_head_in_float32
+from rerank_server.engine.heads import OwnHead, head_for, keep_head_in_float32
 from rerank_server.engine.interface import Row
 from rerank_server.engine.packable import shape_of
 from rerank_server.engine.packed import PackedEngine
@@ -165,11 +165,12 @@ def open_engine(shape: Shape, folder: Path, options: Options) -> PackedEngine:
     """Open the saved model with the engine that the server would choose on a GPU."""
     model = getattr(transformers, shape.architecture).from_pretrained(folder, dtype=options.dtype)
     model.to(options.device).eval()
-    if options.dtype != torch.float32:
+    head = head_for(model, Classifier())
+    if options.dtype != torch.float32 and isinstance(head, OwnHead):
         keep_head_in_float32(model)
     engine = PackedEngine(
         model,
-        head_for(model, Classifier()),
+        head,
         shape_of(model),
         max_tokens=options.batch_tokens,
         share=shape.causal,
@@ -298,6 +299,9 @@ def main() -> None:
     if asked.device == "cuda" and not cuda:
         sys.exit("torch sees no CUDA device: use --device cpu for a dry run")
     on_cpu = asked.device == "cpu"
+    if on_cpu:
+        # Threads that wait for one another on a shared machine say nothing of either side.
+        torch.set_num_threads(1)
     options = Options(
         device=torch.device("cpu" if on_cpu else "cuda:0"),
         dtype=getattr(torch, asked.dtype or ("float32" if on_cpu else "bfloat16")),

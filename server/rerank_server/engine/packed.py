@@ -1,10 +1,9 @@
 """The engines that run transformers' models without padding: `packed`, and `causal` with shared prefixes."""
 
-import logging
-import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rerank_server.engine.attention import NAME, Batch, Unpackable, current, register
+from rerank_server.engine.budget import TokenBudget, if_it_fits
 from rerank_server.engine.heads import Head, OwnHead
 from rerank_server.engine.interface import Outputs, Row, Vectors
 from rerank_server.engine.layout import Layout, halves, lay_out, passes
@@ -22,28 +22,8 @@ from rerank_server.engine.staging import Arriving, Staging
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-log = logging.getLogger(__name__)
-
 PASSES_IN_FLIGHT = 2
 """How many forward passes are begun before the first one's values are waited for."""
-
-
-class TokenBudget:
-    """How many tokens one forward pass may have: less and less where memory does not suffice."""
-
-    def __init__(self, tokens: int) -> None:
-        self._tokens = tokens
-        self._lock = threading.Lock()
-
-    @property
-    def tokens(self) -> int:
-        """Return the present bound."""
-        return self._tokens
-
-    def shrink(self, failed: int) -> None:
-        """Remember that a pass of `failed` tokens was too large."""
-        with self._lock:
-            self._tokens = max(1, min(self._tokens, failed) // 2)
 
 
 @dataclass(frozen=True)
@@ -119,7 +99,7 @@ class PackedEngine:
         while waiting or begun:
             if waiting and len(begun) < PASSES_IN_FLIGHT:
                 places = waiting.popleft()
-                one = self._try(rows, places)
+                one = if_it_fits(partial(self._begin, rows, places), places, self._model.device)
                 if one is not None:
                     begun.append(one)
                     continue
@@ -129,19 +109,6 @@ class PackedEngine:
             if begun:
                 self._deliver(begun.popleft(), outputs)
         return outputs
-
-    def _try(self, rows: Sequence[Row], places: Sequence[int]) -> _Begun | None:
-        """Begin a forward pass; None where memory does not suffice and fewer rows may do."""
-        try:
-            return self._begin(rows, places)
-        except torch.OutOfMemoryError:
-            if len(places) == 1:
-                raise
-        # Outside of the handler: the error holds on to the tensors of the pass that failed.
-        log.warning("%d rows did not fit into the memory of %s: running halves", len(places), self.device)
-        if self._model.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return None
 
     def _begin(self, rows: Sequence[Row], places: Sequence[int]) -> _Begun:
         skipped = None if isinstance(self._head, OwnHead) else self._head.skipped

@@ -83,12 +83,15 @@ class Transformer:
 
     @cached_property
     def _model(self) -> "PreTrainedModel":
-        from rerank_server.engine.heads import keep_head_in_float32
+        from rerank_server.engine.heads import OwnHead, head_for, keep_head_in_float32
         from rerank_server.families.pretrained import load_pretrained
 
         unused = () if isinstance(self._readout, Classifier | NextToken) else UNUSED
         model = load_pretrained(self._files, self._plan, self._model_class(), unused=unused)
-        if self._plan.dtype != "float32" and isinstance(self._readout, Classifier):
+        own_head = isinstance(self._readout, Classifier) and isinstance(
+            head_for(model, self._readout), OwnHead
+        )
+        if own_head and self._plan.dtype != "float32":
             keep_head_in_float32(model)
         return model
 

@@ -8,10 +8,12 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
+from rerank_server.engine.budget import TokenBudget
 from rerank_server.engine.heads import head_for
 from rerank_server.engine.interface import Row
 from rerank_server.engine.packable import shape_of
-from rerank_server.engine.packed import PackedEngine, TokenBudget
+from rerank_server.engine.packed import PackedEngine
+from rerank_server.engine.padded import PaddedEngine
 from rerank_server.engine.readout import Classifier
 from rerank_server.engine.staging import Staging, _Buffer
 from tests.server.engines.cases import CASES, TOLERANCE, difference, make_rows
@@ -39,10 +41,13 @@ class Meter:
         self.model.register_forward_pre_hook(self._count, with_kwargs=True)
 
     def _count(self, _: object, __: object, named: dict[str, Any]) -> None:
-        tokens = named["input_ids"].shape[1]
+        tokens = named["input_ids"].numel()
         if tokens > self.fits:
             raise torch.OutOfMemoryError(f"{tokens} tokens are too many")
         self.passes.append(tokens)
+
+    def padded(self, max_tokens: int) -> PaddedEngine:
+        return PaddedEngine(self.model, head_for(self.model, Classifier()), pad_id=0, max_tokens=max_tokens)
 
     def engine(self, max_tokens: int) -> PackedEngine:
         engine = PackedEngine(
@@ -76,6 +81,17 @@ def test_where_memory_does_not_suffice_rows_run_in_halves_and_later_passes_are_s
     assert difference(engine.run(ROWS), expected) <= TOLERANCE
     assert max(meter.passes) <= 80
     assert sum(meter.passes) == 170
+
+
+def test_the_padded_engine_runs_halves_as_well(meter: Meter) -> None:
+    engine = meter.padded(400)
+    rows = make_rows(BERT, [40, 39, 38, 37, 36], seed=2)
+    expected = engine.run(rows)
+    assert meter.passes == [5 * 40]
+
+    meter.fits, meter.passes = 90, []
+    assert difference(engine.run(rows), expected) <= TOLERANCE
+    assert max(meter.passes) <= 90
 
 
 def test_a_lone_row_that_does_not_fit_is_an_error_and_the_engine_goes_on(meter: Meter) -> None:
