@@ -62,7 +62,7 @@ class EncodedQuery:
 
 
 class Ranker(Protocol):
-    """An open checkpoint's texts -> rows and outputs -> scores. One thread at a time may encode."""
+    """An open checkpoint's texts -> rows and outputs -> scores. Several threads may call it at once."""
 
     @property
     def takes_instruction(self) -> bool:

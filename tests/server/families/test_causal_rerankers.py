@@ -199,6 +199,15 @@ def test_any_texts_become_the_authors_own_rows(case: Case, save_causal: Any) -> 
     check()
 
 
+@pytest.mark.parametrize("case", [CASES[0], CASES[2]], ids=lambda case: case.family)
+def test_a_model_whose_output_layer_is_its_embeddings_is_scored_alike(case: Case, save_causal: Any) -> None:
+    folder = save_causal(case.architecture, case.tokens, case.folder, tie_word_embeddings=True)
+    assert "lm_head.weight" not in load_file(folder / "model.safetensors")
+    _, scores = expected(case, folder, QUERY, DOCUMENTS)
+    model = load(folder, ScoringOptions(), threads=1)
+    assert computed(model, QUERY, DOCUMENTS)[1] == pytest.approx(scores, abs=TOLERANCE)
+
+
 @pytest.mark.parametrize("engine", ["causal", "packed", "padded"])
 def test_every_engine_gives_these_scores(engine: str, save_causal: Any) -> None:
     case = CASES[0]

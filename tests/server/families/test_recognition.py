@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+import transformers
 
 from rerank_server.errors import LoadError
 from rerank_server.families.checkpoint import read_checkpoint
+from rerank_server.families.own_code import ADOPTED
 from rerank_server.families.registry import FAMILIES, choose_family
 
 QWEN_PROMPT = (
@@ -304,6 +306,10 @@ def test_a_manifest_decides_what_a_converted_classifier_is(write_files: Any) -> 
         LoadError, match=r"cannot be served as mxbai-rerank-v2: Qwen3.* is not Qwen2ForCausalLM"
     ):
         choose_family(read_checkpoint(root), "mxbai-rerank-v2")
+
+
+def test_code_that_counts_as_taken_in_is_in_transformers() -> None:
+    assert set(ADOPTED) <= set(transformers.CONFIG_MAPPING)
 
 
 def test_families_have_names_that_a_manifest_can_hold() -> None:
