@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rerank_api.errors import KINDS, ErrorCode, error_body
+from rerank_api.error_shapes import shape_at
+from rerank_api.errors import ErrorCode
 from rerank_api.faces import FACE_PATHS, MODEL_HEADER, MODELS_PATH
 from rerank_gateway.clusters import CLUSTER_HEADER
 from rerank_gateway.local_replies import local_reply_config
@@ -210,12 +211,15 @@ def _only(method: str, match: Json, action: Json) -> list[Json]:
 
 
 def _other_than(method: str, match: Json) -> Json:
-    code = ErrorCode.METHOD_NOT_ALLOWED
-    body = json.dumps(error_body(code, f"Only {method} is answered on this path."))
+    sentence = f"Only {method} is answered on this path."
+    shaped = shape_at(match.get("path", ""))(ErrorCode.METHOD_NOT_ALLOWED, sentence, None)
     allow = {"header": {"key": "allow", "value": method}}
     return {
         "match": match,
-        "direct_response": {"status": KINDS[code].status, "body": {"inline_string": body}},
+        "direct_response": {
+            "status": shaped.status,
+            "body": {"inline_string": json.dumps(shaped.body)},
+        },
         "response_headers_to_add": [allow],
     }
 

@@ -1,4 +1,4 @@
-"""What callers read when Envoy itself answers: the one error body, whatever went wrong.
+"""What callers read when Envoy itself answers: the error body of the API that was asked, whatever went wrong.
 
 The mappers are tried in order and the first that fits wins. Upstream responses pass untouched; Envoy's own
 texts, which name upstream addresses, never reach a caller.
@@ -6,7 +6,8 @@ texts, which name upstream addresses, never reach a caller.
 
 from typing import Any
 
-from rerank_api.errors import KINDS, ErrorCode, error_body
+from rerank_api.error_shapes import REGIONS, Region, Shaped, native
+from rerank_api.errors import ErrorCode
 from rerank_api.faces import FACE_PATHS, MODELS_PATH
 from rerank_gateway.clusters import CLUSTER_HEADER, HOST_PREFIX
 from rerank_gateway.paths import PROXY_PREFIX
@@ -46,51 +47,51 @@ def local_reply_config(max_body_bytes: int, receive_timeout_s: float, request_ti
                 f"Below {PROXY_PREFIX} only <model><path> is answered, with one of these paths: "
                 f"{', '.join(sorted(FACE_PATHS))}.",
             ),
-            _mapper(
+            *_mappers(
                 _all(_flags("NC"), _header_prefix(CLUSTER_HEADER, HOST_PREFIX)),
                 ErrorCode.MISSING_MODEL,
                 MISSING_MODEL,
                 param="model",
             ),
             # Envoy lets a request pass when a Lua filter fails.
-            _mapper(_all(_flags("NC"), _without("x-rerank-model")), ErrorCode.INTERNAL, _INTERNAL),
-            _mapper(
+            *_mappers(_all(_flags("NC"), _without("x-rerank-model")), ErrorCode.INTERNAL, _INTERNAL),
+            *_mappers(
                 _flags("NC"),
                 ErrorCode.MODEL_NOT_FOUND,
                 f"There is no model `{_MODEL}` here: GET {MODELS_PATH} lists the names.",
                 param="model",
             ),
-            _mapper(
+            *_mappers(
                 _any(_flags("NR"), _status("EQ", 404)),
                 ErrorCode.NOT_FOUND,
                 "There is nothing at %REQ(:METHOD)% %REQ(:PATH):256%: see the documentation's list of paths.",
             ),
-            _mapper(
+            *_mappers(
                 _flags("UH"),
                 ErrorCode.MODEL_NOT_READY,
                 f"The model `{_MODEL}` has no ready replica: try again in a moment.",
                 retry_after=True,
             ),
-            _mapper(
+            *_mappers(
                 _flags("UO", "OM"),
                 ErrorCode.OVERLOADED,
                 "More requests are under way than this gateway may hold: try again in a moment.",
                 retry_after=True,
             ),
-            _mapper(
+            *_mappers(
                 _flags("UT", "DT"),
                 ErrorCode.TIMEOUT,
                 f"The model `{_MODEL}` did not answer within {request_timeout_s:g} s: "
                 "send fewer or shorter documents in one request, or try again.",
             ),
-            _mapper(
+            *_mappers(
                 _flags("UF", "UC", "UR", "LR", "UPE", "URX"),
                 ErrorCode.REPLICA_FAILED,
                 f"A replica of the model `{_MODEL}` failed before it answered: try again.",
             ),
-            _mapper(_status("EQ", 413), ErrorCode.REQUEST_TOO_LARGE, too_large(max_body_bytes)),
+            *_mappers(_status("EQ", 413), ErrorCode.REQUEST_TOO_LARGE, too_large(max_body_bytes)),
             *_malformed(receive_timeout_s),
-            _mapper(_status("GE", 500), ErrorCode.INTERNAL, _INTERNAL, keeps_status=True),
+            *_mappers(_status("GE", 500), ErrorCode.INTERNAL, _INTERNAL, keeps_status=True),
         ]
     }
 
@@ -105,10 +106,13 @@ def _malformed(receive_timeout_s: float) -> list[Json]:
     refused = "The request is refused as malformed HTTP (%RESPONSE_CODE_DETAILS%): check the client."
     return [
         *(
-            _mapper(_status("EQ", status), ErrorCode.INVALID_REQUEST, sentence, keeps_status=True)
+            mapper
             for status, sentence in sentences.items()
+            for mapper in _mappers(
+                _status("EQ", status), ErrorCode.INVALID_REQUEST, sentence, keeps_status=True
+            )
         ),
-        _mapper(_status("LE", 499), ErrorCode.INVALID_REQUEST, refused, keeps_status=True),
+        *_mappers(_status("LE", 499), ErrorCode.INVALID_REQUEST, refused, keeps_status=True),
     ]
 
 
@@ -131,7 +135,7 @@ def _health(details: str, status: int, word: str) -> Json:
     }
 
 
-def _mapper(
+def _mappers(
     condition: Json,
     code: ErrorCode,
     message: str,
@@ -139,15 +143,40 @@ def _mapper(
     param: str | None = None,
     keeps_status: bool = False,
     retry_after: bool = False,
+) -> list[Json]:
+    """Return a ResponseMapper for the paths of each API with errors of its own, and one for all others."""
+    said = {"keeps_status": keeps_status, "retry_after": retry_after}
+    return [
+        *(
+            _shaped(_all(_in(region), condition), region.shape(code, message, param), **said)
+            for region in REGIONS
+        ),
+        _shaped(condition, native(code, message, param), **said),
+    ]
+
+
+def _mapper(condition: Json, code: ErrorCode, message: str, *, retry_after: bool = False) -> Json:
+    """Return one ResponseMapper, in the one error body."""
+    return _shaped(condition, native(code, message), retry_after=retry_after)
+
+
+def _shaped(
+    condition: Json, shaped: Shaped, *, keeps_status: bool = False, retry_after: bool = False
 ) -> Json:
     """Return one ResponseMapper. The status is the one that goes with the code, or stays Envoy's."""
     mapper: Json = {"filter": condition}
     if not keeps_status:
-        mapper["status_code"] = KINDS[code].status
+        mapper["status_code"] = shaped.status
     if retry_after:
         mapper["headers_to_add"] = [{"header": {"key": "retry-after", "value": str(RETRY_AFTER_S)}}]
-    mapper["body_format_override"] = {"json_format": error_body(code, message, param)}
+    mapper["body_format_override"] = {"json_format": shaped.body}
     return mapper
+
+
+def _in(region: Region) -> Json:
+    """Hold for the paths of an API, and for whatever is asked for below its prefix."""
+    elsewhere = [_path_prefix(path) for path in region.paths if not path.startswith(region.prefix)]
+    return _any(_path_prefix(region.prefix), *elsewhere) if elsewhere else _path_prefix(region.prefix)
 
 
 def _details(*details: str) -> Json:

@@ -6,12 +6,13 @@
 --   model_headers   the headers that may name the model, in lower case
 --   cluster_header, and the beginnings of clusters' names: name_prefix, host_prefix
 --   max_name_bytes, max_body_bytes
---   replies         name of a problem -> {status, body}; the body may hold the hole {at}
+--   replies         name of a shape -> name of a problem -> {status, body}; the body may hold the hole {at}
+--   regions         path of a model server -> name of the shape of errors there; elsewhere it is "native"
 
 local scan, settings = ...
 
-local function answer(handle, problem, holes)
-  local reply = settings.replies[problem]
+local function answer(handle, face, problem, holes)
+  local reply = settings.replies[settings.regions[face] or "native"][problem]
   local body = holes and string.gsub(reply.body, "{(%l+)}", holes) or reply.body
   handle:respond({ [":status"] = reply.status, ["content-type"] = "application/json" }, body)
 end
@@ -90,15 +91,15 @@ function envoy_on_request(handle)
   end
 
   local encoding = headers:get("content-encoding")
-  if encoding and string.lower(encoding) ~= "identity" then return answer(handle, "encoded") end
+  if encoding and string.lower(encoding) ~= "identity" then return answer(handle, face, "encoded") end
   local length = headers:get("content-length")
-  if length and tonumber(length) > settings.max_body_bytes then return answer(handle, "too_large") end
+  if length and tonumber(length) > settings.max_body_bytes then return answer(handle, face, "too_large") end
 
   local model, problem, at = named_model(headers, in_path)
-  if problem then return answer(handle, problem) end
+  if problem then return answer(handle, face, problem) end
   if not model then
     model, problem, at = scanned_model(handle)
-    if problem and problem ~= "missing" then return answer(handle, problem, { at = tostring(at) }) end
+    if problem and problem ~= "missing" then return answer(handle, face, problem, { at = tostring(at) }) end
   elseif not length then
     handle:body() -- its size is not announced: have Envoy count it against the limit
   end

@@ -3,7 +3,8 @@
 import json
 from importlib import resources
 
-from rerank_api.errors import KINDS, ErrorCode, error_body
+from rerank_api.error_shapes import REGIONS, Shape, native
+from rerank_api.errors import ErrorCode
 from rerank_api.faces import FACE_PATHS
 from rerank_api.names import MODEL_NAME_MAX_LENGTH
 from rerank_gateway.clusters import CLUSTER_HEADER, HOST_PREFIX, NAME_PREFIX
@@ -46,7 +47,11 @@ def lua_code(max_body_bytes: int) -> str:
         "host_prefix": HOST_PREFIX,
         "max_name_bytes": MODEL_NAME_MAX_LENGTH,
         "max_body_bytes": max_body_bytes,
-        "replies": _replies(max_body_bytes),
+        "replies": {
+            **{region.name: _replies(max_body_bytes, region.shape) for region in REGIONS},
+            "native": _replies(max_body_bytes, native),
+        },
+        "regions": {path: region.name for region in REGIONS for path in region.paths},
     }
     return (
         f"local scan = (function(...)\n{source('scan.lua')}end)()\n"
@@ -76,44 +81,46 @@ def lua_literal(value: LuaValue) -> str:
             return "{" + ", ".join(f"[{lua_literal(k)}] = {lua_literal(v)}" for k, v in value.items()) + "}"
 
 
-def _replies(max_body_bytes: int) -> dict[str, LuaValue]:
+def _replies(max_body_bytes: int, shape: Shape) -> dict[str, LuaValue]:
+    """Return what is said of each problem, in one shape."""
+
+    def reply(code: ErrorCode, message: str, param: str | None = None) -> LuaValue:
+        shaped = shape(code, message, param)
+        return {"status": str(shaped.status), "body": json.dumps(shaped.body)}
+
     headers = " or ".join(MODEL_HEADERS)
     return {
-        "invalid_json": _reply(
+        "invalid_json": reply(
             ErrorCode.INVALID_JSON, "The request body is not valid JSON at byte {at}, counted from 0."
         ),
-        "no_body": _reply(ErrorCode.INVALID_JSON, "The request has no body: send a JSON object."),
-        "not_object": _reply(
+        "no_body": reply(ErrorCode.INVALID_JSON, "The request has no body: send a JSON object."),
+        "not_object": reply(
             ErrorCode.MISSING_MODEL,
             f"The request body is no JSON object, so it has no `model`. {_WHERE}",
             "model",
         ),
-        "null": _reply(ErrorCode.MISSING_MODEL, f"`model` is null. {_WHERE}", "model"),
-        "not_string": _reply(ErrorCode.MISSING_MODEL, f"`model` is not a string: {_NAME_RULE}.", "model"),
-        "empty": _reply(ErrorCode.MISSING_MODEL, f"`model` is an empty string: {_NAME_RULE}.", "model"),
-        "bad_name": _reply(
+        "null": reply(ErrorCode.MISSING_MODEL, f"`model` is null. {_WHERE}", "model"),
+        "not_string": reply(ErrorCode.MISSING_MODEL, f"`model` is not a string: {_NAME_RULE}.", "model"),
+        "empty": reply(ErrorCode.MISSING_MODEL, f"`model` is an empty string: {_NAME_RULE}.", "model"),
+        "bad_name": reply(
             ErrorCode.MISSING_MODEL, f"`model` cannot be a model's name: {_NAME_RULE}.", "model"
         ),
-        "bad_header": _reply(
+        "bad_header": reply(
             ErrorCode.MISSING_MODEL, f"The header {headers} does not hold a model's name: {_NAME_RULE}."
         ),
-        "bad_path": _reply(
+        "bad_path": reply(
             ErrorCode.MISSING_MODEL,
             f"The path {PROXY_PREFIX}<model>{FACE_PATHS[0]} does not hold a model's name: {_NAME_RULE}; "
             "percent-encoding is allowed.",
         ),
-        "names_differ": _reply(
+        "names_differ": reply(
             ErrorCode.INVALID_REQUEST,
             f"The request names two different models in {', '.join(MODEL_HEADERS)} or its path: name one.",
         ),
-        "encoded": _reply(
+        "encoded": reply(
             ErrorCode.INVALID_REQUEST,
             "The request body has a Content-Encoding, but only plain JSON is read here: "
             "send it uncompressed.",
         ),
-        "too_large": _reply(ErrorCode.REQUEST_TOO_LARGE, too_large(max_body_bytes)),
+        "too_large": reply(ErrorCode.REQUEST_TOO_LARGE, too_large(max_body_bytes)),
     }
-
-
-def _reply(code: ErrorCode, message: str, param: str | None = None) -> LuaValue:
-    return {"status": str(KINDS[code].status), "body": json.dumps(error_body(code, message, param))}

@@ -6,7 +6,8 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict
 
-from rerank_api.errors import ApiError, ErrorCode
+from rerank_api import error_shapes
+from rerank_api.errors import ApiError
 from rerank_server.faces.interface import Answer
 from rerank_server.ranking import Ranking
 
@@ -66,7 +67,6 @@ def new_id() -> str:
 
 
 def refuse(error: ApiError) -> Answer:
-    """Write `{"message": ...}`; what is wrong with a field is a 400, as everything in a body is to Cohere."""
-    status = 400 if error.code is ErrorCode.INVALID_VALUE else error.status
-    body: CohereError = {"message": error.message}
-    return Answer(body, status)
+    """Write `CohereError`."""
+    shaped = error_shapes.cohere(error.code, error.message)
+    return Answer(shaped.body, shaped.status)

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from rerank_api import error_shapes
 from rerank_api.errors import ApiError, ErrorCode
 from rerank_api.faces import TEI_PATHS
 from rerank_server.faces.fields import MAX_DOCUMENTS, FilledText, RequestBody, TopN
@@ -48,14 +49,11 @@ class TeiRank(TypedDict):
     score: float
 
 
-TeiErrorType = Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]
-
-
 class TeiError(TypedDict):
     """An error in the shape of text-embeddings-inference."""
 
     error: str
-    error_type: TeiErrorType
+    error_type: Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]
 
 
 class EmptyBatchError(ApiError):
@@ -113,24 +111,13 @@ def _headers(request: RankRequest, ranking: Ranking, seconds: float) -> dict[str
     }
 
 
-_ERROR_TYPES: dict[ErrorCode, TeiErrorType] = {
-    ErrorCode.RATE_LIMIT_EXCEEDED: "Overloaded",
-    ErrorCode.OVERLOADED: "Overloaded",
-    ErrorCode.INTERNAL: "Backend",
-    ErrorCode.TIMEOUT: "Backend",
-    ErrorCode.MODEL_NOT_READY: "Unhealthy",
-    ErrorCode.REPLICA_FAILED: "Unhealthy",
-    ErrorCode.GATEWAY_STARTING: "Unhealthy",
-}
-
-
 def refuse(error: ApiError) -> Answer:
-    """Write `{"error", "error_type"}`: an empty batch is a 400, a failure of the model a 424."""
+    """Write `TeiError`; an empty batch is a 400 of its own kind."""
     if isinstance(error, EmptyBatchError):
         empty: TeiError = {"error": error.message, "error_type": "Empty"}
         return Answer(empty, 400)
-    body: TeiError = {"error": error.message, "error_type": _ERROR_TYPES.get(error.code, "Validation")}
-    return Answer(body, 424 if error.code is ErrorCode.INTERNAL else error.status)
+    shaped = error_shapes.tei(error.code, error.message)
+    return Answer(shaped.body, shaped.status)
 
 
 TEI = Face(

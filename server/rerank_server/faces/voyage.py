@@ -7,7 +7,8 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from rerank_api.errors import ApiError, ErrorCode
+from rerank_api import error_shapes
+from rerank_api.errors import ApiError
 from rerank_api.faces import VOYAGE_PATHS
 from rerank_server.faces.fields import FilledText, RequestBody, TopN
 from rerank_server.faces.interface import Answer, Asked, Face
@@ -93,10 +94,9 @@ def _write(request: RankRequest, rankings: Sequence[Ranking], _: float) -> Answe
 
 
 def refuse(error: ApiError) -> Answer:
-    """Write `{"detail": ...}`; what is wrong with a field is a 400, an unknown model too."""
-    of_the_request = {ErrorCode.INVALID_VALUE, ErrorCode.MODEL_NOT_FOUND}
-    body: VoyageError = {"detail": error.message}
-    return Answer(body, 400 if error.code in of_the_request else error.status)
+    """Write `VoyageError`."""
+    shaped = error_shapes.voyage(error.code, error.message)
+    return Answer(shaped.body, shaped.status)
 
 
 VOYAGE = Face(
