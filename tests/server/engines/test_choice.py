@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+import transformers
 
 from rerank_server.engine.readout import Classifier, NextToken, TokenVectors
 from rerank_server.errors import LoadError
@@ -125,3 +127,29 @@ def test_a_bf16_model_is_packed_with_an_fp32_head(name: str, tmp_path: Path) -> 
     assert difference(outputs, one_by_one(exact, rows)) < 0.05
     assert all(output.dtype == "float32" for output in outputs)
     assert any((output.view("uint32") & 0xFFFF).any() for output in outputs), "finer than bf16"
+
+
+def test_the_model_is_loaded_once_whichever_engines_are_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[object] = []
+    load = transformers.MobileBertForSequenceClassification.from_pretrained
+
+    def counting(*arguments: object, **named: object) -> object:
+        loaded.append(arguments)
+        return load(*arguments, **named)
+
+    monkeypatch.setattr(transformers.MobileBertForSequenceClassification, "from_pretrained", counting)
+    assert open_case(MOBILE, save(MOBILE, tmp_path)).engine.name == "padded"
+    assert len(loaded) == 1
+
+
+def test_weights_that_are_no_numbers_are_left_to_the_verification(tmp_path: Path) -> None:
+    case = BY_NAME["cross-encoder, electra"]
+    save(case, tmp_path)
+    model = transformers.ElectraForSequenceClassification.from_pretrained(tmp_path)
+    torch.nn.init.constant_(model.classifier.out_proj.weight, float("nan"))
+    model.save_pretrained(tmp_path)
+    computed = open_case(case, tmp_path)
+    assert computed.engine.name == "padded"
+    assert "not packed: the padded engine's values are no finite numbers" in computed.reason
