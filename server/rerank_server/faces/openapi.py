@@ -11,6 +11,7 @@ from rerank_api.errors import ApiError, ErrorCode
 from rerank_api.faces import API_HEADER
 from rerank_server.faces.dialects import BY_PATH, FACES, SHARED, may_answer
 from rerank_server.faces.interface import Face
+from rerank_server.faces.tei import TEI
 
 SERVER_CODES = (
     ErrorCode.INVALID_JSON,
@@ -109,21 +110,20 @@ def _operation(path: str, references: dict[tuple[str, str], Json]) -> Json:
         },
     }
     if path in SHARED:
-        operation["parameters"] = [
-            {
-                "name": API_HEADER,
-                "in": "header",
-                "required": False,
-                "description": f"Whose API is spoken; without it {faces[0].title}'s"
-                + (
-                    ", or that of text-embeddings-inference for a body with `texts`."
-                    if len(faces) > 2
-                    else "."
-                ),
-                "schema": {"type": "string", "enum": list(SHARED[path])},
-            }
-        ]
+        operation["parameters"] = [_chooser(path, faces)]
     return operation
+
+
+def _chooser(path: str, faces: tuple[Face, ...]) -> Json:
+    """Describe the header that chooses among the faces of a path."""
+    by_shape = ", or that of text-embeddings-inference for a body with `texts`" if TEI in faces else ""
+    return {
+        "name": API_HEADER,
+        "in": "header",
+        "required": False,
+        "description": f"Whose API is spoken; without it that of {faces[0].title}{by_shape}.",
+        "schema": {"type": "string", "enum": list(SHARED[path])},
+    }
 
 
 def _responses(faces: Iterable[Face], references: dict[tuple[str, str], Json]) -> Iterable[tuple[int, Json]]:

@@ -84,7 +84,8 @@ def _schema(document: Json, schema: Json) -> str:
             f"{' (required)' if field in required else ''}</td><td>{_limits(inner)}</td></tr>"
             for field, inner in resolved["properties"].items()
         )
-        tables.append(f"<p>{escape(resolved.get('description', ''))}</p><table>{rows}</table>")
+        heading = f"<strong>{escape(name)}</strong>: " if name else ""
+        tables.append(f"<p>{heading}{escape(resolved.get('description', ''))}</p><table>{rows}</table>")
     return "".join(tables)
 
 
