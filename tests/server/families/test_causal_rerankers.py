@@ -219,6 +219,18 @@ def test_every_engine_gives_these_scores(engine: str, save_causal: Any) -> None:
 
 
 @each_case
+def test_in_bf16_the_logits_are_read_in_fp32(case: Case, save_causal: Any) -> None:
+    folder = save_causal(case.architecture, case.tokens, case.folder, initializer_range=0.05)
+    _, scores = expected(case, folder, QUERY, DOCUMENTS)
+    model = load(folder, ScoringOptions(dtype="bfloat16"), threads=1)
+    _, rounded = computed(model, QUERY, DOCUMENTS)
+    assert model.engine.dtype == "bfloat16"
+    assert rounded == pytest.approx(scores, abs=0.05)
+    as_bf16 = torch.from_numpy(rounded).to(torch.bfloat16).float().numpy()
+    assert not np.array_equal(rounded, as_bf16), "logits out of an fp32 head are finer than bf16"
+
+
+@each_case
 def test_a_request_may_bring_its_own_instruction(case: Case, save_causal: Any) -> None:
     folder = save_causal(case.architecture, case.tokens, case.folder)
     model = load(folder, ScoringOptions(), threads=1)
