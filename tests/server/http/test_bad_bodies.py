@@ -56,6 +56,20 @@ def test_a_document_of_five_megabytes_is_cut_and_ranked(minilm: Any, face: Face)
     assert len(scores_of(answer)) == 2
 
 
+@every_face
+def test_a_query_that_leaves_no_room_is_refused_and_never_cut(minilm: Any, face: Face) -> None:
+    status, answer = minilm.post(path_of(face), body_of(face, ["x"], query="panda " * 500_000))
+    assert status in {400, 422}, answer
+    assert any("has 500000 tokens" in text for text in _texts(answer)), answer
+
+
+def test_hundreds_of_queries_are_scored_in_one_request(minilm: Any) -> None:
+    queries = [f"Which panda is number {number}?" for number in range(400)]
+    status, answer = minilm.post("/score", {"queries": queries, "documents": ["panda"] * 400})
+    assert status == 200, answer
+    assert [item["index"] for item in answer["data"]] == list(range(400))
+
+
 ODD = {
     "whitespace": " \t\n\r\u00a0\u2003",
     "control characters": "\0\x01\x07\x1b[31m\x7f\u0085",

@@ -181,6 +181,17 @@ def test_many_are_scored_with_as_many_by_any_pair_of_names(minilm: Any, first: s
         ),
         pytest.param(
             "/score",
+            {"text_1": ["a", LONG], "text_2": ["b", "c"]},
+            400,
+            "text_1[1]",
+            "`text_1[1]` has 600 tokens",
+            id="a query too long among others",
+        ),
+        pytest.param(
+            "/score", {"text_1": LONG, "text_2": "b"}, 400, "text_1", "`text_1` has", id="a query too long"
+        ),
+        pytest.param(
+            "/score",
             {"text_1": [str(number) for number in range(1001)], "text_2": ["x"] * 1001},
             400,
             None,
