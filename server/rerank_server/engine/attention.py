@@ -23,6 +23,7 @@ QUERIES_AT_ONCE = 512
 """Queries of one call where a mask is needed: it bounds the mask, and cuts away what a window hides."""
 FLASH_DTYPES = (torch.bfloat16, torch.float16)
 LARGEST_FLASH_HEAD = 256
+FLASH_HEAD_STEP = 8
 UNSUPPORTED = ("softcap", "position_bias", "s_aux")
 """Arguments of attention functions that change scores in ways which are not computed here."""
 
@@ -73,7 +74,7 @@ class Batch:
     query_edges: Tensor
     """int32, [stretches + 1]"""
     key_edges: Tensor
-    """int32, [stretches + 1]"""
+    """int32, [stretches + 1]; the very same tensor where they are equal, which is how cuDNN sees it."""
     key_places: Tensor | None
     """int32, [keys]; None where every stretch attends to its own tokens only."""
     longest_query: int
@@ -133,6 +134,13 @@ def window_of(sliding_window: int | None, *, causal: bool) -> Window:
     if sliding_window is None:
         return Window(-1, 0) if causal else Window(-1, -1)
     return Window(sliding_window - 1, 0 if causal else sliding_window - 1)
+
+
+def loosened(window: Window, longest: int) -> Window:
+    """Return the window without bounds that `longest` tokens cannot reach: kernels are faster without."""
+    before = -1 if window.before >= longest - 1 else window.before
+    after = -1 if window.after >= longest - 1 and window.after > 0 else window.after
+    return Window(before, after)
 
 
 def blocks(stretch: Stretch, window: Window) -> Iterator[Block]:
@@ -211,7 +219,9 @@ def _mask(batch: Batch, part: Block, prefix: int, window: Window, like: Tensor) 
 def _varlen(states: States) -> Attend | None:
     """Return torch's kernel for rows of different lengths where it takes these tensors."""
     sizes = (states.query.shape[3], states.value.shape[3])
-    if states.query.dtype not in FLASH_DTYPES or sizes[0] != sizes[1] or max(sizes) > LARGEST_FLASH_HEAD:
+    if states.query.dtype not in FLASH_DTYPES or sizes[0] != sizes[1]:
+        return None
+    if sizes[0] > LARGEST_FLASH_HEAD or sizes[0] % FLASH_HEAD_STEP:
         return None
     try:
         from torch.nn.attention.varlen import varlen_attn
@@ -234,6 +244,7 @@ def varlen_by_signature(kernel: Callable[..., Any]) -> Attend | None:
         return None
 
     def attend(states: States, batch: Batch, window: Window) -> Tensor:
+        window = loosened(window, max(batch.longest_query, batch.longest_key))
         # Kernels align the ends of queries and keys, which is wrong where keys are left out at the end.
         misaligned = window != (-1, -1) and any(stretch.unattended for stretch in batch.stretches)
         if misaligned or (window.before >= 0 and "window_size" not in taken):

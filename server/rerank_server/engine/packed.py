@@ -122,16 +122,16 @@ class PackedEngine:
         arrays = [
             *(layout.ids, layout.positions, layout.type_ids),
             *(layout.starts, layout.lengths, layout.last),
-            *(layout.query_edges(), layout.key_edges()),
+            layout.query_edges(),
         ]
         if layout.scattered:
-            arrays.append(layout.key_places())
+            arrays += [layout.key_edges(), layout.key_places()]
         ids, positions, type_ids, starts, lengths, last, *edges = self._staging.send(arrays)
         batch = Batch(
             layout.stretches,
             Segments(starts, lengths, last),
             query_edges=edges[0],
-            key_edges=edges[1],
+            key_edges=edges[1] if layout.scattered else edges[0],
             key_places=edges[2] if layout.scattered else None,
             longest_query=max(each.length for each in layout.stretches),
             longest_key=max(each.prefix_length + each.attended for each in layout.stretches),

@@ -16,6 +16,7 @@ from rerank_server.engine.attention import (
     States,
     Window,
     blocks,
+    loosened,
     row_by_row,
     varlen_by_signature,
     window_of,
@@ -43,7 +44,7 @@ def made_batch(rows: list[Row], *, share: bool) -> tuple[Batch, Layout]:
         layout.stretches,
         Segments.of(torch.from_numpy(layout.lengths)),
         query_edges=query_edges,
-        key_edges=key_edges,
+        key_edges=key_edges if layout.scattered else query_edges,
         key_places=torch.from_numpy(layout.key_places()) if layout.scattered else None,
         longest_query=int(query_edges.diff().max()),
         longest_key=int(key_edges.diff().max()),
@@ -162,6 +163,7 @@ def kernel_of_2_12(
 ) -> Tensor:
     assert enable_gqa or query.shape[1] == key.shape[1]
     _require_longest(cu_seq_q, max_q, cu_seq_k, max_k)
+    assert (cu_seq_q is cu_seq_k) == torch.equal(cu_seq_q, cu_seq_k), "cuDNN tells equal lengths by identity"
     return naive_varlen(query, key, value, cu_seq_q, cu_seq_k, scale, Window(*window_size))
 
 
@@ -211,6 +213,20 @@ def test_transformers_bounds_are_exclusive(
     sliding_window: int | None, causal: bool, expected: Window
 ) -> None:
     assert window_of(sliding_window, causal=causal) == expected
+
+
+@pytest.mark.parametrize(
+    ("window", "longest", "expected"),
+    [
+        pytest.param(Window(4095, 0), 512, CAUSAL, id="Mistral's window is wider than the rows"),
+        pytest.param(Window(64, 64), 65, FULL, id="all tokens are near"),
+        pytest.param(Window(64, 64), 66, Window(64, 64), id="two are not"),
+        pytest.param(CAUSAL, 1, CAUSAL, id="causal attention stays causal"),
+        pytest.param(FULL, 9, FULL, id="nothing to loosen"),
+    ],
+)
+def test_a_window_that_no_row_fills_is_none(window: Window, longest: int, expected: Window) -> None:
+    assert loosened(window, longest) == expected
 
 
 def test_a_window_bounds_what_one_call_computes() -> None:
