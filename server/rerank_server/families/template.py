@@ -41,13 +41,14 @@ class Template:
         return sum(len(special.ids) for special in self.specials)
 
     def row(self, *texts: Sequence[int]) -> Row:
-        """Put the special tokens around the texts' ids."""
+        """Put the special tokens around the texts' ids. What is before the last of several is shared."""
         ids = list(self.specials[0].ids)
         for text, special in zip(texts, self.specials[1:], strict=True):
             ids.extend(text)
             ids.extend(special.ids)
+        shared = len(ids) - len(texts[-1]) - len(self.specials[-1].ids) if len(texts) > 1 else 0
         ids = ids or [self.filler]
-        return Row(ids, self._type_ids(texts, len(ids)) if self.with_type_ids else None)
+        return Row(ids, self._type_ids(texts, len(ids)) if self.with_type_ids else None, shared)
 
     def _type_ids(self, texts: Sequence[Sequence[int]], length: int) -> list[int]:
         type_ids = list(self.specials[0].type_ids)

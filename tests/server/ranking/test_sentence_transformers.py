@@ -21,6 +21,21 @@ DOCUMENTS = [
 ]
 
 
+@pytest.mark.parametrize("name", ["qwen2", "qwen3", "llama"])
+def test_causal_cross_encoders_compute_the_query_once(name: str, save: Any) -> None:
+    folder = save(name)
+    model, padded = (
+        load(folder, ScoringOptions(), threads=1, engine=engine) for engine in ("auto", "padded")
+    )
+    query = model.ranker.encode_query(QUERY)
+    rows = model.ranker.encode_documents(query, DOCUMENTS, Cut("document"))
+    assert {tuple(row.ids[: row.shared]) for row in rows} == {tuple(rows[0].ids[: rows[0].shared])}
+    assert rows[0].shared >= len(query.ids)
+    assert model.engine.name == "causal"
+    expected = padded.ranker.scores(padded.engine.run(rows), rows)
+    assert model.ranker.scores(model.engine.run(rows), rows) == pytest.approx(expected, abs=1e-5)
+
+
 def test_scores_order_and_tokens_are_those_of_sentence_transformers(architecture: str, save: Any) -> None:
     folder = save(architecture)
     model = load(folder, ScoringOptions(), threads=1)
