@@ -19,6 +19,8 @@ class RankRequest:
     truncate: Truncate | None = None
     """What to do with a pair that is too long; None leaves it to the manifest."""
     max_document_tokens: int | None = None
+    max_row_tokens: int | None = None
+    """Tokens of query, document and special tokens together, at most; documents are cut to it."""
     activation: Activation | None = None
     """The scale of the scores; None leaves it to the manifest."""
     instruction: str | None = None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from rerank_server.engine.interface import Engine, Outputs, Row, Vectors
+from rerank_server.errors import InputError
 from rerank_server.families.checkpoint import CheckpointFiles
 from rerank_server.families.scales import Scale, logistic
 
@@ -49,6 +50,21 @@ class Cut:
     truncate: Truncate
     max_document_tokens: int | None = None
     """Tokens of its own that are kept of each document, before anything else is cut."""
+    max_row_tokens: int | None = None
+    """Tokens of a whole row, at most; the model's own bound holds besides. A query that leaves no token of it
+    to a document is refused."""
+
+    def row_length(self, max_length: int, beside: int) -> int:
+        """Return how long a row with `beside` tokens besides a document's may be. Raises `InputError`."""
+        if self.max_row_tokens is None or self.max_row_tokens >= max_length:
+            return max_length
+        if beside >= self.max_row_tokens:
+            raise InputError(
+                f"`max_row_tokens` is {self.max_row_tokens}, and query and special tokens are {beside} by "
+                "themselves: raise it, or shorten the query.",
+                "max_row_tokens",
+            )
+        return self.max_row_tokens
 
 
 @dataclass(frozen=True)

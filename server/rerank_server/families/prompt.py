@@ -104,7 +104,9 @@ class Prompted:
         for text, name in zip(documents, names, strict=True):
             require_text(text, name)
         pieces = map(self._without_lead, self._tokens.encode(list(map(self._frame, documents)), names))
-        room = self.max_length - len(query.ids) - len(query.after)
+        beside = len(query.ids) + len(query.after)
+        length = cut.row_length(self.max_length, beside + len(self._gap) + len(self._tail))
+        room = length - beside
         rows = []
         for piece, name in zip(pieces, names, strict=True):
             ids = self._shorten(piece, room, cut, name)

@@ -117,6 +117,7 @@ def document_rows(
     `InputError` about the first document that is too long where documents are not to be cut.
     """
     beside = template.overhead + sum(map(len, query))
+    max_length = cut.row_length(max_length, beside)
     rows = []
     for index, own in enumerate(documents, first):
         ids = own if cut.max_document_tokens is None else tokens.cut(own, cut.max_document_tokens)
