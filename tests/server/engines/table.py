@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from transformers.utils.logging import disable_progress_bar
 
 from tests.server.engines.cases import CASES, Case, difference, make_rows, one_by_one, open_case, save
@@ -45,6 +46,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     disable_progress_bar()
+    torch.set_num_threads(1)
     for line in lines():
         print(line, flush=True)
 

@@ -10,7 +10,17 @@ import transformers
 
 from rerank_server.engine.readout import Classifier, NextToken, TokenVectors
 from rerank_server.errors import LoadError
-from tests.server.engines.cases import CASES, PADDED, Case, difference, make_rows, one_by_one, open_case, save
+from tests.server.engines.cases import (
+    CASES,
+    CAUSAL,
+    PADDED,
+    Case,
+    difference,
+    make_rows,
+    one_by_one,
+    open_case,
+    save,
+)
 from tests.server.ranking.conftest import POSITIONS, SIZES
 
 BY_NAME = {str(case): case for case in CASES}
@@ -103,6 +113,19 @@ def test_a_causal_model_whose_every_token_is_read_is_packed_without_sharing(tmp_
 def test_a_token_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
     case = replace(BY_NAME["causal language model, qwen3"], readout=NextToken((5, 300)))
     with pytest.raises(LoadError, match="has 300 tokens, and the token 300 is asked for"):
+        open_case(case, save(case, tmp_path))
+
+
+def test_logits_that_are_changed_after_the_output_layer_are_no_scores_of_ours(tmp_path: Path) -> None:
+    case = Case(
+        "causal language model",
+        "granite",
+        "GraniteForCausalLM",
+        {**CAUSAL, "logits_scaling": 4.0},
+        NextToken((5,)),
+        PADDED,
+    )
+    with pytest.raises(LoadError, match="GraniteForCausalLM changes its logits after the output layer, by"):
         open_case(case, save(case, tmp_path))
 
 
