@@ -1,11 +1,12 @@
 """The engines on a GPU, where there is one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from rerank_server.engine.heads import head_for, keep_head_in_float32
+from rerank_server.engine.heads import OwnHead, head_for, keep_head_in_float32
 from rerank_server.engine.interface import Row
 from rerank_server.engine.packable import shape_of
 from rerank_server.engine.packed import PackedEngine
@@ -31,7 +32,7 @@ def on_gpu(case: Case, folder: Path, dtype: torch.dtype) -> tuple[PackedEngine, 
         model = (
             getattr(transformers, case.architecture).from_pretrained(folder, dtype=dtype).to("cuda:0").eval()
         )
-        if dtype != torch.float32:
+        if isinstance(head_for(model, case.readout), OwnHead):
             keep_head_in_float32(model)
         models.append(model)
     one, other = models
@@ -47,8 +48,11 @@ def on_gpu(case: Case, folder: Path, dtype: torch.dtype) -> tuple[PackedEngine, 
 
 
 @pytest.mark.parametrize("case", PACKED_CASES, ids=str)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.5)], ids=str)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)], ids=str)
 def test_packed_is_padded(case: Case, dtype: torch.dtype, tolerance: float, tmp_path: Path) -> None:
+    if dtype == torch.bfloat16:
+        # As large as trained weights are, so that what is compared is not the rounding.
+        case = replace(case, config={"initializer_range": 0.05})
     packed, padded = on_gpu(case, save(case, tmp_path), dtype)
     rows = make_rows(case, [3, 60, 17, 41, 1, 33], seed=1, shared=9)
     assert difference(packed.run(rows), one_by_one(padded, rows)) <= tolerance
