@@ -108,4 +108,6 @@ class ServerStatus(CamelModel):
     verification: Verification | None = None
     queued_tokens: int = 0
     tokens_per_second: float | None = None
-    """Measured over the last busy minute; None before the first request."""
+    """Measured over the last busy minute, of all workers together; None before the first request."""
+    workers: str | None = None
+    """How many threads compute batches, of how many torch threads each: what was fastest at warm-up."""

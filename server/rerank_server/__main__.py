@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import os
 import signal
 import socket
@@ -16,12 +17,13 @@ from rerank_api.faces import FACE_PATHS, MAX_BODY_BYTES
 from rerank_api.manifests import read_file
 from rerank_api.problems import ManifestError
 from rerank_api.rerank_model import RerankModel
+from rerank_api.status import ServerState
 from rerank_server import logs
 from rerank_server.app import create_app
 from rerank_server.lifecycle import Lifecycle
 from rerank_server.metrics import Metrics
-from rerank_server.observation import Observer, observed
-from rerank_server.settings import Settings
+from rerank_server.observation import AsgiApp, Message, Observer, Receive, Scope, Send, observed
+from rerank_server.settings import QUEUE_CHARACTERS, QUEUE_REQUESTS, REQUEST_TIMEOUT_S, Settings
 from rerank_server.tracing import tracer_from
 from rerank_server.verification_metrics import VerificationMetrics
 
@@ -63,6 +65,11 @@ def main(arguments: list[str] | None = None) -> None:
         cache_dir=options.cache_dir,
         hub_token=os.environ.get("HF_TOKEN"),
         max_body_bytes=options.max_body_bytes,
+        workers=options.workers,
+        request_timeout_s=options.request_timeout_s,
+        queue_tokens=options.queue_tokens,
+        queue_requests=options.queue_requests,
+        queue_characters=options.queue_characters,
     )
     serve(manifest, settings, log_requests=options.access_log)
 
@@ -74,17 +81,17 @@ def serve(manifest: RerankModel, settings: Settings, *, log_requests: bool = Fal
     observers += [logs.AccessLog()] if log_requests else []
     metrics = Metrics()
     verifications = VerificationMetrics(metrics.registry)
-    lifecycle = Lifecycle(manifest, settings, metrics.observe_batch, verifications.observe)
+    lifecycle = Lifecycle(manifest, settings, metrics.observe, verifications.observe)
     server = Server(
         uvicorn.Config(
-            observed(create_app(lifecycle, metrics), FACE_PATHS, observers),
+            closing(observed(create_app(lifecycle, metrics), FACE_PATHS, observers), lifecycle),
             host=settings.host,
             port=settings.port,
             access_log=False,
             log_config=None,
             log_level="warning",
             timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=DRAIN_S,
+            timeout_graceful_shutdown=max(DRAIN_S, math.ceil(settings.request_timeout_s)),
             server_header=False,
             date_header=False,
         ),
@@ -100,6 +107,20 @@ def serve(manifest: RerankModel, settings: Settings, *, log_requests: bool = Fal
     logging.shutdown()
     if any(thread.name == "bring-up" for thread in threading.enumerate()):
         os._exit(0)  # a download or a load is under way in native code and cannot be interrupted
+
+
+def closing(app: AsgiApp, lifecycle: Lifecycle) -> AsgiApp:
+    """Return `app`, whose answers end their connection once the server is on its way out."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start" and lifecycle.state is ServerState.DRAINING:
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        await app(scope, receive, sending)
+
+    return serve
 
 
 def _read_manifest(path: Path) -> RerankModel:
@@ -123,6 +144,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--cache-dir", type=Path, help="where downloads are kept")
     parser.add_argument("--max-body-bytes", type=int, default=MAX_BODY_BYTES, help="largest request body")
+    parser.add_argument(
+        "--workers", type=_at_least_one, help="threads that compute batches side by side (default: measured)"
+    )
+    parser.add_argument(
+        "--request-timeout-s",
+        type=_seconds,
+        default=REQUEST_TIMEOUT_S,
+        help="how long a request may take; its header X-Request-Timeout may ask for less (%(default)s)",
+    )
+    parser.add_argument(
+        "--queue-tokens",
+        type=_at_least_one,
+        help="tokens of small requests that may wait, and of large ones (default: 30 s of work, measured)",
+    )
+    parser.add_argument(
+        "--queue-requests",
+        type=_at_least_one,
+        default=QUEUE_REQUESTS,
+        help="queries that may be in, waiting or running (%(default)s)",
+    )
+    parser.add_argument(
+        "--queue-characters",
+        type=_at_least_one,
+        default=QUEUE_CHARACTERS,
+        help="characters of queries and documents that may be in (%(default)s)",
+    )
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     parser.add_argument(
         "--log-format",
@@ -137,6 +184,20 @@ def _parser() -> argparse.ArgumentParser:
         help="log a line for each request, without any text of it (default: RERANK_ACCESS_LOG)",
     )
     return parser
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no time: give seconds above zero")
+    return seconds
 
 
 if __name__ == "__main__":

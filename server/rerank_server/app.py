@@ -28,7 +28,7 @@ def create_app(lifecycle: Lifecycle, metrics: Metrics) -> FastAPI:
             await bring_up
         lifecycle.close()
 
-    metrics.follow(lambda: lifecycle.state, lambda: lifecycle.queued_tokens)
+    metrics.follow(lambda: lifecycle.state, lambda: lifecycle.load, lambda: lifecycle.workers)
     app = FastAPI(
         title="Rerank server",
         lifespan=lifespan,

@@ -5,8 +5,11 @@ ServerError                  the base; its text is a sentence for a person
 ├── LoadError                the checkpoint or its settings cannot be served
 ├── InputError               a request cannot be scored as it is; `param` names the field
 ├── ComputeError             the model failed on a request, or gave a number that is none
+├── OverloadedError          the queue is full; `refusal` says which bound, and when to come back
 └── ClosedError              the server is shutting down and takes no more requests
 """
+
+from rerank_server.admission import Refusal
 
 
 class ServerError(Exception):
@@ -31,6 +34,14 @@ class InputError(ServerError):
 
 class ComputeError(ServerError):
     """The model failed while it computed, or its result is not a finite number."""
+
+
+class OverloadedError(ServerError):
+    """A request that may not wait: nothing was done for it."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
 
 
 class ClosedError(ServerError):

@@ -19,11 +19,11 @@ from rerank_api.rerank_model import RerankModel
 from rerank_api.status import ServerState, ServerStatus
 from rerank_api.verification import VerificationReport
 from rerank_server import sources
-from rerank_server.batching import BatchReport
+from rerank_server.admission import Load
 from rerank_server.errors import ServerError
 from rerank_server.load import ScoringOptions, load
 from rerank_server.proof import prove
-from rerank_server.reranker import Reranker
+from rerank_server.reranker import Observe, Reranker
 from rerank_server.settings import Settings
 from rerank_server.sources import Checkpoint, Progress, SourceError
 
@@ -32,7 +32,6 @@ Result = TypeVar("Result")
 
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 300.0
-WARM_UP_DOCUMENTS = 32
 VERIFY_AGAIN_S = 5
 """How long a caller waits for a verification that is running already."""
 
@@ -58,7 +57,7 @@ class Lifecycle:
 
     manifest: RerankModel
     settings: Settings
-    observe_batch: Callable[[BatchReport], None]
+    observe_batch: Observe
     observe_verification: Callable[[VerificationReport], None] = lambda _: None
 
     def __post_init__(self) -> None:
@@ -79,9 +78,14 @@ class Lifecycle:
         return self._status.state
 
     @property
-    def queued_tokens(self) -> int:
-        """Return the token ids that wait for a batch."""
-        return self.reranker.queued_tokens if self.reranker else 0
+    def load(self) -> Load:
+        """Return what is admitted and not answered."""
+        return self.reranker.load if self.reranker else Load()
+
+    @property
+    def workers(self) -> int:
+        """Return how many threads compute batches."""
+        return self.reranker.staffing.workers if self.reranker else 0
 
     def status(self) -> ServerStatus:
         """Return the status as of now."""
@@ -91,6 +95,7 @@ class Lifecycle:
             update={
                 "queued_tokens": self.reranker.queued_tokens,
                 "tokens_per_second": self.reranker.tokens_per_second,
+                "workers": str(self.reranker.staffing),
             }
         )
 
@@ -139,7 +144,12 @@ class Lifecycle:
                 report=self._loading,
             )
         )
-        reranker = Reranker(loaded, observe=self.observe_batch)
+        reranker = Reranker(
+            loaded,
+            observe=self.observe_batch,
+            limits=self.settings.limits(loaded.batch_tokens),
+            cores=self.settings.threads,
+        )
         try:
             await self._prove(reranker, checkpoint)
         except BaseException:
@@ -195,9 +205,7 @@ class Lifecycle:
         if not report.passed and report.required:
             raise ServerError(_failure(report))
         self._to(ServerState.WARMING, "Running the first batches")
-        await reranker.score(
-            "warm up", ["A text of the usual length to warm up with. " * 8] * WARM_UP_DOCUMENTS
-        )
+        await reranker.warm_up(self.settings.workers, self.settings.queue_tokens)
 
     def _note(self, report: VerificationReport) -> None:
         """Tell status, metrics and log what a verification found."""

@@ -1,28 +1,47 @@
 """The request path: a query and documents in, scores out."""
 
 import asyncio
+import dataclasses
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
+from typing import TypeAlias
 
 import numpy as np
 
-from rerank_server.batching import SHUTTING_DOWN, Batcher, Observe
-from rerank_server.engine.interface import Row, Vectors
-from rerank_server.errors import ClosedError, ComputeError, InputError
+from rerank_server.admission import (
+    LARGE_BATCHES,
+    Demand,
+    Estimate,
+    Limits,
+    Load,
+    Refusal,
+    Size,
+    default_tokens,
+)
+from rerank_server.batching import SHUTTING_DOWN, Batcher, BatchReport
+from rerank_server.encoding import Encoder, distinct_rows
+from rerank_server.engine.batches import Budgets
+from rerank_server.engine.interface import Vectors
+from rerank_server.engine.threads import usable_cores
+from rerank_server.errors import ClosedError, ComputeError, InputError, OverloadedError
 from rerank_server.families.interface import Cut, Truncate
 from rerank_server.families.scales import Scale, logistic
+from rerank_server.ledger import Entry, Ledger
 from rerank_server.load import Activation, LoadedModel
 from rerank_server.observation import note_step
+from rerank_server.workers import Staffing, fastest, measure, staffings
 
-Result = TypeVar("Result")
+log = logging.getLogger(__name__)
 
-SLICE_DOCUMENTS = 128
-SLICE_CHARACTERS = 200_000
-"""How much is tokenized in one go, so that a large request leaves turns to the small ones."""
+CPU_BUDGETS = Budgets(full=1024, mixed=256, least=64)
+"""Larger batches gain nothing on a CPU, and a request waits for every one that is running."""
+GPU_WORKERS = 2
+"""One prepares its batch while the other's is computed."""
+WARM_UP = "warm up"
+WARM_UP_DOCUMENT = "A text of the usual length to warm up with. " * 8
+WARM_UP_DOCUMENTS = 32
 
 
 @dataclass(frozen=True)
@@ -46,24 +65,77 @@ class RawScores:
     tokens: int
 
 
-class Reranker:
-    """A loaded model at work: tokenization on one thread, the model on another, callers on the event loop."""
+@dataclass(frozen=True)
+class RequestReport:
+    """What one request was, for metrics. Times are in seconds."""
 
-    def __init__(self, loaded: LoadedModel, *, observe: Observe | None = None) -> None:
-        """Start the threads. `observe` is called on the model's thread after every batch."""
+    size: Size
+    tokenize_seconds: float
+    """From its admission until all of its rows are there, turns of other requests included."""
+    queue_seconds: float
+    """From then on until the first of its rows is begun."""
+    compute_seconds: float
+    """From then on until the last is done, turns of other requests included."""
+
+
+Report: TypeAlias = BatchReport | RequestReport | Refusal
+"""A batch was run, a request computed, or one not let in."""
+Observe: TypeAlias = Callable[[Report], None]
+
+
+class Reranker:
+    """A loaded model at work: texts on tokenizer threads, rows on workers, callers on the event loop."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        observe: Observe | None = None,
+        limits: Limits | None = None,
+        cores: int | None = None,
+    ) -> None:
+        """Start the threads: a worker with all `cores` until `warm_up` has measured what is faster.
+
+        `observe` is called after every batch, on a worker's thread, and after every request. `limits` None
+        bounds nothing.
+        """
         self.loaded = loaded
-        self._batcher = Batcher(loaded.engine, batch_tokens=loaded.batch_tokens, observe=observe)
-        self._tokenizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer")
+        self._observe = observe or _tell_nobody
+        self._cores = cores or usable_cores()
+        on_cpu = loaded.engine.device == "cpu"
+        self._batcher = Batcher(
+            loaded.engine,
+            budgets=CPU_BUDGETS if on_cpu else Budgets.fixed(loaded.batch_tokens),
+            staffing=Staffing(1, self._cores) if on_cpu else Staffing(GPU_WORKERS),
+            observe=self._observe,
+        )
+        self._encoder = Encoder(loaded.ranker)
+        self._estimate = Estimate(loaded.max_length)
+        self._ledger = Ledger(
+            limits or Limits(LARGE_BATCHES * loaded.batch_tokens),
+            lambda: self._batcher.queued,
+            lambda: self._batcher.tokens_per_second,
+        )
         self._closed = False
 
     @property
+    def load(self) -> Load:
+        """Return what is admitted and not answered, with the tokens that wait."""
+        return self._ledger.load
+
+    @property
     def queued_tokens(self) -> int:
-        """Return the tokens that wait for a batch."""
-        return self._batcher.queued_tokens
+        """Return the tokens that wait for a batch, estimated for requests that are being tokenized."""
+        return sum(self.load.tokens.values())
+
+    @property
+    def staffing(self) -> Staffing:
+        """Return how many workers compute, and with how many threads each."""
+        return self._batcher.staffing
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Return the tokens per busy second over the last busy minute; None before the first batch."""
+        """Return what all workers compute together, over the last busy minute; None before any batch."""
         return self._batcher.tokens_per_second
 
     async def score(
@@ -73,22 +145,24 @@ class Reranker:
         *,
         truncate: Truncate | None = None,
         max_document_tokens: int | None = None,
+        max_row_tokens: int | None = None,
         activation: Activation | None = None,
         instruction: str | None = None,
     ) -> Scores:
         """Score every document against the query.
 
         `truncate` None does as the manifest says; `max_document_tokens` cuts each document to that many of
-        its own tokens first; `activation` and `instruction` stand in for the manifest's. Raises `InputError`
-        where the request cannot be scored as it is, `ComputeError` where the model fails on it, `ClosedError`
-        after `close`.
+        its own tokens first, `max_row_tokens` to what fits into a row of that many beside the query;
+        `activation` and `instruction` stand in for the manifest's. Raises `InputError`
+        where the request cannot be scored as it is, `OverloadedError` where the queue is full, `ComputeError`
+        where the model fails on it, `ClosedError` after `close`. A caller that is cancelled leaves the queue.
         """
         if max_document_tokens is not None and max_document_tokens < 1:
             raise InputError(
                 f"`max_document_tokens` is {max_document_tokens}: it must be at least 1.",
                 "max_document_tokens",
             )
-        cut = Cut(truncate or self.loaded.options.truncate, max_document_tokens)
+        cut = Cut(truncate or self.loaded.options.truncate, max_document_tokens, max_row_tokens)
         raw = await self.raw_scores(query, documents, cut, instruction)
         shown = activate(raw.values, activation or self.loaded.options.activation, self.loaded.scale)
         return Scores(
@@ -101,6 +175,8 @@ class Reranker:
         self, query: str, documents: Sequence[str], cut: Cut, instruction: str | None = None
     ) -> RawScores:
         """Return the scores before activation and sorting. Raises as `score` does."""
+        if self._closed:
+            raise ClosedError(SHUTTING_DOWN)
         if not documents:
             return RawScores(np.empty(0, dtype=np.float32), 0)
         if instruction is not None and not self.loaded.ranker.takes_instruction:
@@ -109,67 +185,76 @@ class Reranker:
                 "out.",
                 "instruction",
             )
+        demand = Demand(self._estimate.tokens(query, documents), len(query) + sum(map(len, documents)))
+        try:
+            with self._ledger.admit(demand) as entry:
+                return await self._compute(entry, query, documents, cut, instruction)
+        except OverloadedError as error:
+            self._observe(error.refusal)
+            raise
+
+    async def _compute(
+        self, entry: Entry, query: str, documents: Sequence[str], cut: Cut, instruction: str | None
+    ) -> RawScores:
         began = time.monotonic()
-        rows = await self._encode(query, documents, cut, instruction)
-        note_step("tokenize", began, time.monotonic())
+        own, rows = await self._encoder.encode(query, documents, cut, instruction, entry.size)
+        lengths = [len(row.ids) for row in rows]
+        self._estimate.learn(query, documents, lengths)
+        tokenized = time.monotonic()
+        note_step("tokenize", began, tokenized)
+        rows = own + rows
         distinct, places = distinct_rows(rows)
-        vectors = await self._batcher.run(distinct)
-        values = self.loaded.ranker.scores([vectors[place] for place in places], rows)
+        self._ledger.counted(entry)
+        computed = await self._batcher.run(distinct, entry.size)
+        ended = time.monotonic()
+        note_step("queue", tokenized, ended - computed.compute_seconds)
+        note_step("compute", ended - computed.compute_seconds, ended)
+        tokens = sum(lengths) + sum(len(row.ids) for row in own)
+        self._observe(
+            RequestReport(entry.size, tokenized - began, computed.queue_seconds, computed.compute_seconds)
+        )
+        values = self.loaded.ranker.scores([computed.outputs[place] for place in places], rows)
         _require_finite(values)
-        return RawScores(values, sum(len(row.ids) for row in rows))
+        return RawScores(values, tokens)
+
+    async def warm_up(self, workers: int | None = None, queue_tokens: int | None = None) -> None:
+        """Measure how the cores are used best, and let that many workers compute from then on.
+
+        Sets the bound of the queue to `queue_tokens`, else by the speed that was measured; `workers` is
+        somebody's choice. Raises what the engine raises.
+        """
+        if self.loaded.engine.device == "cpu":
+            staffing, speed = await asyncio.to_thread(self._measure, workers)
+            self._batcher.staff(staffing, speed)
+        else:
+            self._batcher.staff(Staffing(workers or GPU_WORKERS))
+            await self.raw_scores(WARM_UP, [WARM_UP_DOCUMENT] * WARM_UP_DOCUMENTS, Cut("document"))
+        limits = self._ledger.limits
+        tokens = queue_tokens or default_tokens(self.tokens_per_second, limits.large_from)
+        self._ledger.limits = dataclasses.replace(limits, tokens=tokens)
+        log.info("%s; %s tokens of small requests may wait, and of large ones", self.staffing, tokens)
+
+    def _measure(self, workers: int | None) -> tuple[Staffing, float]:
+        """Return how the cores are used best, and how many tokens a second that computes."""
+        ranker = self.loaded.ranker
+        rows = ranker.encode_documents(
+            ranker.encode_query(WARM_UP), [WARM_UP_DOCUMENT] * WARM_UP_DOCUMENTS, Cut("document")
+        )
+        batch = rows[: max(1, CPU_BUDGETS.mixed // len(rows[0].ids))]
+        measured = [
+            (staffing, measure(self.loaded.engine, staffing, batch))
+            for staffing in staffings(self._cores, workers)
+        ]
+        for staffing, speed in measured:
+            log.info("measured %s: %.0f tokens a second", staffing, speed)
+        best = fastest(measured)
+        return best, dict(measured)[best]
 
     def close(self) -> None:
         """Take no more requests, finish those that are queued, and end the threads."""
         self._closed = True
         self._batcher.close()
-        self._tokenizer.shutdown()
-
-    async def _encode(
-        self, query: str, documents: Sequence[str], cut: Cut, instruction: str | None
-    ) -> list[Row]:
-        ranker = self.loaded.ranker
-        encoded = await self._on_tokenizer(partial(ranker.encode_query, query, instruction))
-        rows = list(encoded.rows)
-        for start, end in slices(documents):
-            rows += await self._on_tokenizer(
-                partial(ranker.encode_documents, encoded, documents[start:end], cut, start)
-            )
-        return rows
-
-    async def _on_tokenizer(self, work: Callable[[], Result]) -> Result:
-        if self._closed:
-            raise ClosedError(SHUTTING_DOWN)
-        return await asyncio.get_running_loop().run_in_executor(self._tokenizer, work)
-
-
-def distinct_rows(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
-    """Return the rows that differ, and for each given row its place among them.
-
-    A row that comes twice is run once: retrieval often finds a passage twice, and two runs in different
-    batches may differ in the last bit, which would order equal documents by chance.
-    """
-    distinct: dict[tuple[tuple[int, ...], tuple[int, ...], int], Row] = {}
-    keys = [(tuple(row.ids), tuple(row.type_ids or ()), row.unattended) for row in rows]
-    for key, row in zip(keys, rows, strict=True):
-        distinct.setdefault(key, row)
-    place = {key: number for number, key in enumerate(distinct)}
-    return list(distinct.values()), [place[key] for key in keys]
-
-
-def slices(
-    documents: Sequence[str],
-    max_documents: int = SLICE_DOCUMENTS,
-    max_characters: int = SLICE_CHARACTERS,
-) -> Iterator[tuple[int, int]]:
-    """Cut a request into (start, end) of bounded work; a document above the bound is a slice of its own."""
-    start = characters = 0
-    for place, document in enumerate(documents):
-        characters += len(document)
-        if place > start and (place - start == max_documents or characters > max_characters):
-            yield start, place
-            start, characters = place, len(document)
-    if start < len(documents):
-        yield start, len(documents)
+        self._encoder.close()
 
 
 def activate(raw: Vectors, activation: Activation, scale: Scale = logistic) -> Vectors:
@@ -189,3 +274,7 @@ def _require_finite(values: Vectors) -> None:
             f"The model's score of documents[{wrong[0]}] is {values[wrong[0]]}, which is no number: "
             "try scoring.dtype float32; if that does not help, the weights are damaged."
         )
+
+
+def _tell_nobody(_: Report) -> None:
+    pass

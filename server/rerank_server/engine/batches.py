@@ -36,6 +36,89 @@ class Waiting:
     tokens: int
     """Sum of the lengths that are left."""
 
+    def next(self, count: int) -> int:
+        """Return the tokens of the next `count` rows."""
+        return sum(self.lengths[self.start : self.start + count])
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """How many tokens, without padding, a batch aims at."""
+
+    full: int
+    """While no small request is near. A request with no more than that left to run is a small one."""
+    mixed: int
+    """While small requests come in beside large ones: they wait for whatever batch is running."""
+    least: int
+    """What waits is not split over idle workers into less than that."""
+
+    @staticmethod
+    def fixed(tokens: int) -> "Budgets":
+        """Aim at the same whatever waits: for an accelerator, which computes one batch after the other."""
+        return Budgets(tokens, tokens, tokens)
+
+    def halved(self) -> "Budgets":
+        """Aim at half: a batch did not fit into memory."""
+        return Budgets(*(max(1, tokens // 2) for tokens in (self.full, self.mixed, self.least)))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The next batch, and how far those behind the oldest request have come short of their half."""
+
+    counts: list[int]
+    """How many further rows to run of each request."""
+    credit: int
+    """In tokens, over this batch and those before; never more than a full batch, nor below zero."""
+
+
+def plan(
+    waiting: Sequence[Waiting],
+    budgets: Budgets,
+    *,
+    workers: int = 1,
+    idle: int = 1,
+    hurried: bool = False,
+    credit: int = 0,
+) -> Batch:
+    """Choose the next batch for one of `idle` workers, of `workers` in all, that have nothing to do.
+
+    What waits is split evenly over idle workers. A batch is shared half and half (`take`); where those behind
+    the oldest request have had less than their half of late, because it was alone or no row of theirs was
+    short enough, they have a batch of their own. So a small request that comes upon a large one runs at once.
+    `hurried` says that small requests have come in lately.
+    """
+    if not waiting:
+        return Batch([], credit)
+    large = any(request.tokens > budgets.full for request in waiting)
+    aim = budgets.mixed if hurried and large else budgets.full
+    shorter = [place for place, request in enumerate(waiting) if request.tokens < waiting[0].tokens]
+    if shorter and credit >= aim // 2 and waiting[0].tokens > aim:
+        tokens = sum(waiting[place].tokens for place in shorter)
+        counts = [0] * len(waiting)
+        chosen = _shortest([waiting[place] for place in shorter], _share(tokens, workers, budgets.least, aim))
+        for place, count in zip(shorter, chosen, strict=True):
+            counts[place] = count
+    else:
+        tokens = sum(request.tokens for request in waiting)
+        counts = take(waiting, _share(tokens, idle, budgets.least, aim))
+    run = [request.next(count) for request, count in zip(waiting, counts, strict=True)]
+    passing = sum(run) - run[0]
+    return Batch(counts, min(budgets.full, max(0, credit + sum(run) // 2 - passing)))
+
+
+def _share(tokens: int, workers: int, least: int, most: int) -> int:
+    return min(most, max(least, -(-tokens // workers)))
+
+
+def _shortest(waiting: Sequence[Waiting], budget: int) -> list[int]:
+    """Choose rows of the requests that end first; one at least, however long."""
+    turns = sorted(range(len(waiting)), key=lambda index: waiting[index].tokens)
+    taken = [0] * len(waiting)
+    taken[turns[0]] = 1
+    _fill(taken, waiting, turns, budget - waiting[turns[0]].next(1))
+    return taken
+
 
 def take(waiting: Sequence[Waiting], budget: int) -> list[int]:
     """Choose the next batch: how many further rows to run of each request.

@@ -20,3 +20,10 @@ def usable_cores(cpu_max: Path = CGROUP_CPU_MAX) -> int:
     if quota == "max":
         return cores
     return max(1, min(cores, int(quota) // int(period)))
+
+
+def compute_with(threads: int) -> None:
+    """Let torch compute what the calling thread asks of it with this many threads, the caller among them."""
+    import torch
+
+    torch.set_num_threads(threads)

@@ -17,10 +17,13 @@ from rerank_server.faces.interface import Asked
 from rerank_server.lifecycle import Lifecycle
 from rerank_server.metrics import Metrics
 from rerank_server.ranking import Ranking, RankRequest
-from rerank_server.serving import ClientGoneError, rank, unless_gone
+from rerank_server.serving import ClientGoneError, in_time, outcome, rank
 
 CLIENT_CLOSED_REQUEST = 499
 """nginx's number for a caller that hung up; it is only ever counted, nobody is left to receive it."""
+
+QUERIES_AT_ONCE = 64
+"""Of one request in the queue, so that one of many queries is not by itself too much for the queue."""
 
 
 def add_faces(app: FastAPI, lifecycle: Lifecycle, metrics: Metrics) -> None:
@@ -54,12 +57,17 @@ async def _answer(
         body = await read_json(http, lifecycle.settings.max_body_bytes)
         http.state.face = face = told_by_shape(path, header, face, body)
         asked = face.read(body)
-        rankings = await unless_gone(http, _rank_all(lifecycle, asked, http.headers.get(MODEL_HEADER)))
-        metrics.ranked(
-            face.name,
-            sum(len(request.documents) for request in asked.requests),
-            sum(ranking.tokens for ranking in rankings),
-        )
+        pairs = sum(len(request.documents) for request in asked.requests)
+        try:
+            rankings = await in_time(
+                http,
+                _rank_all(lifecycle, asked, http.headers.get(MODEL_HEADER)),
+                longest=lifecycle.settings.request_timeout_s,
+            )
+        except (ApiError, ClientGoneError) as error:
+            metrics.ranked(face.name, outcome(error), pairs, 0)
+            raise
+        metrics.ranked(face.name, "ok", pairs, sum(ranking.tokens for ranking in rankings))
         return face_response(asked.write(rankings, time.perf_counter() - started))
     except ApiError as error:
         return refusal_response(http.state.face, error)
@@ -68,16 +76,19 @@ async def _answer(
 
 
 async def _rank_all(lifecycle: Lifecycle, asked: Asked, routed_by: str | None) -> Sequence[Ranking]:
-    """Rank every query of a request, together; the first that fails ends the others."""
+    """Rank every query of a request, many at a time; the first that fails ends the others."""
     requests = asked.requests
     if routed_by:
         requests = tuple(dataclasses.replace(request, model=routed_by) for request in requests)
     if len(requests) == 1:
         return [await _rank_one(lifecycle, asked, 0, requests[0])]
-    ranking = [
-        asyncio.ensure_future(_rank_one(lifecycle, asked, number, request))
-        for number, request in enumerate(requests)
-    ]
+    turns = asyncio.Semaphore(QUERIES_AT_ONCE)
+
+    async def in_turn(number: int, request: RankRequest) -> Ranking:
+        async with turns:
+            return await _rank_one(lifecycle, asked, number, request)
+
+    ranking = [asyncio.ensure_future(in_turn(number, request)) for number, request in enumerate(requests)]
     try:
         return await asyncio.gather(*ranking)
     finally:

@@ -54,7 +54,7 @@ def test_metrics_count_requests_documents_and_tokens(minilm: Any) -> None:
         for name in (
             'rerank_requests_total{face="jina",status="200"}',
             'rerank_requests_total{face="jina",status="422"}',
-            'rerank_documents_total{face="jina"}',
+            'rerank_pairs_total{face="jina",outcome="ok"}',
             'rerank_tokens_total{face="jina"}',
         )
     }

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from rerank_server.batching import BatchReport
+from rerank_server.encoding import slices
 from rerank_server.engine.interface import Outputs, Row
 from rerank_server.errors import ClosedError, ComputeError, InputError
 from rerank_server.families.interface import Cut
 from rerank_server.load import LoadedModel, ScoringOptions, load
-from rerank_server.reranker import Reranker, activate, best_first, slices
+from rerank_server.reranker import Report, Reranker, activate, best_first
 
 Result = TypeVar("Result")
 QUERY = "red planet"
@@ -255,13 +256,13 @@ def test_slices_cover_a_request_in_order_and_within_bounds(
 def test_a_document_that_comes_twice_is_run_once_scored_alike_and_counted_twice(
     loaded_bert: LoadedModel,
 ) -> None:
-    batches: list[BatchReport] = []
-    reranker = Reranker(loaded_bert, observe=batches.append)
+    reports: list[Report] = []
+    reranker = Reranker(loaded_bert, observe=reports.append)
     texts = ["mars", "venus is a planet", "mars", "a planet", "venus is a planet", "mars"]
     scores = run(reranker.score(QUERY, texts))
     alone = [run(reranker.score(QUERY, [text])) for text in texts]
     reranker.close()
-    assert batches[0].rows == 3
+    assert next(report.rows for report in reports if isinstance(report, BatchReport)) == 3
     assert scores.tokens == sum(one.tokens for one in alone)
     assert scores.values[0] == scores.values[2] == scores.values[5]
     assert scores.values[1] == scores.values[4]
