@@ -10,11 +10,12 @@ from importlib.metadata import version
 import torch
 from sentence_transformers import CrossEncoder
 
-from bench.peers.rounds import serve
+from bench.peers.rounds import serve, use_one_core
 
 
 def main(directory: str) -> None:
     """Load the checkpoint and serve rounds."""
+    use_one_core()
     torch.set_num_threads(1)
     model = CrossEncoder(directory, device="cpu")
 

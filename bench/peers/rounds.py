@@ -14,6 +14,11 @@ Score = Callable[[str, Sequence[str]], Sequence[float]]
 """A query and its documents -> their raw scores, tokenization included."""
 
 
+def use_one_core() -> None:
+    """Keep this process, and every thread that it starts, to one core: one thread computes on either side."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
 def serve(score: Score, **about: str) -> None:
     """Answer until standard input ends. `about` is told first, with the version of torch.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from bench.peers.rounds import serve
+from bench.peers.rounds import serve, use_one_core
 from rerank_server.families.interface import Cut, Dtype
 from rerank_server.load import ScoringOptions, load
 from rerank_server.reranker import Reranker
@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--family", default="auto")
     asked = parser.parse_args()
+    use_one_core()
     options = ScoringOptions(dtype=asked.dtype, family=asked.family)
     loaded = load(asked.checkpoint, options, threads=1, engine=asked.engine)
     reranker = Reranker(loaded)
