@@ -1,8 +1,7 @@
 """What vLLM's rerank and score endpoints share: options, errors, the refusal of what is not done here.
 
-Differences that are meant: only documents are cut. `truncate_prompt_tokens` -1 cuts them to what the model
-takes, a positive number is refused, as `max_tokens_per_query` is; without it a pair that is too long is a
-400, as in vLLM.
+Without `truncate_prompt_tokens` a pair that is too long is a 400. Differences that are meant: only documents
+are cut, so that `max_tokens_per_query` is refused, and so is a `truncate_prompt_tokens` that the query fills.
 """
 
 import uuid
@@ -19,15 +18,13 @@ from rerank_server.families.interface import Truncate
 from rerank_server.load import Activation
 
 CUT_TO_THE_MODEL = -1
+CORE_WORDS = {"max_document_tokens": "max_tokens_per_doc", "max_row_tokens": "truncate_prompt_tokens"}
+"""The core's words for what callers call otherwise here."""
 
 
-def _no_cut_of_pairs(tokens: int | None) -> int | None:
-    if tokens is not None and tokens >= 0:
-        raise PydanticCustomError(
-            "cut_of_pairs",
-            "cuts query and document together, and here only documents are cut: use -1 for as long as the "
-            "model takes, or `max_tokens_per_doc`",
-        )
+def _not_nothing(tokens: int | None) -> int | None:
+    if tokens == 0:
+        raise PydanticCustomError("nothing", "is 0, which keeps nothing: use -1 for what the model takes")
     return tokens
 
 
@@ -42,8 +39,9 @@ class VllmOptions(RequestBody):
 
     model: str | None = None
     """The public name; it may be left out where a header, the path or the host has chosen."""
-    truncate_prompt_tokens: Annotated[int | None, Field(ge=-1), AfterValidator(_no_cut_of_pairs)] = None
-    """-1: documents are cut to what the model takes; without it a pair that is too long is refused."""
+    truncate_prompt_tokens: Annotated[int | None, Field(ge=-1), AfterValidator(_not_nothing)] = None
+    """Documents are cut until a pair has this many tokens, -1: as many as the model takes. Without it a pair
+    that is too long is refused."""
     truncation_side: Literal["left", "right"] | None = None
     """Left is refused where a document would have to be cut."""
     max_tokens_per_query: Annotated[int, AfterValidator(_no_cut_of_queries)] = 0
@@ -62,8 +60,13 @@ class VllmOptions(RequestBody):
     @property
     def truncate(self) -> Truncate:
         """Cut what is too long only where the caller asks for it, and only at the end."""
-        asked = self.truncate_prompt_tokens == CUT_TO_THE_MODEL
-        return "document" if asked and self.truncation_side != "left" else "error"
+        asked = self.truncate_prompt_tokens is not None and self.truncation_side != "left"
+        return "document" if asked else "error"
+
+    @property
+    def max_row_tokens(self) -> int | None:
+        """Return how many tokens a pair may have; None where that is the model's to say."""
+        return None if self.truncate_prompt_tokens == CUT_TO_THE_MODEL else self.truncate_prompt_tokens
 
     @property
     def scale(self) -> Activation:

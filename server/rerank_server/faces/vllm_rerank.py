@@ -12,7 +12,7 @@ from rerank_server.faces.fields import FilledText, OneOrMany
 from rerank_server.faces.interface import Answer, Asked, Face, renamed
 from rerank_server.faces.jina import Usage
 from rerank_server.faces.validation import parse_request
-from rerank_server.faces.vllm import VllmError, VllmOptions, new_id, refuse
+from rerank_server.faces.vllm import CORE_WORDS, VllmError, VllmOptions, new_id, refuse
 from rerank_server.ranking import Ranking, RankRequest
 
 
@@ -60,10 +60,12 @@ def read(body: object) -> Asked:
         top_n=request.top_n or None,
         truncate=request.truncate,
         max_document_tokens=request.max_tokens_per_doc or None,
+        max_row_tokens=request.max_row_tokens,
         activation=request.scale,
         instruction=request.instruction,
     )
-    return Asked((asked,), partial(_write, asked), renamed(max_document_tokens="max_tokens_per_doc"))
+    blame = renamed(**CORE_WORDS)
+    return Asked((asked,), partial(_write, asked), blame)
 
 
 def _write(request: RankRequest, rankings: Sequence[Ranking], _: float) -> Answer:

@@ -16,7 +16,7 @@ from rerank_server.faces.fields import OneOrMany
 from rerank_server.faces.interface import Answer, Asked, Face
 from rerank_server.faces.jina import Usage
 from rerank_server.faces.validation import parse_request
-from rerank_server.faces.vllm import VllmError, VllmOptions, new_id, refuse
+from rerank_server.faces.vllm import CORE_WORDS, VllmError, VllmOptions, new_id, refuse
 from rerank_server.ranking import Ranking, RankRequest
 
 NAMES = (("queries", "documents"), ("queries", "items"), ("text_1", "text_2"), ("data_1", "data_2"))
@@ -71,6 +71,7 @@ def read(body: object) -> Asked:
             documents=tuple(documents[index] for index in indices),
             truncate=request.truncate,
             max_document_tokens=request.max_tokens_per_doc or None,
+            max_row_tokens=request.max_row_tokens,
             activation=request.scale,
             instruction=request.instruction,
         )
@@ -84,7 +85,7 @@ def read(body: object) -> Asked:
             return f"{second}[{indices[int(rest.rstrip(']'))]}]"
         if name == "query":
             return f"{first}[{indices[0]}]" if len(queries) > 1 else first
-        return {"max_document_tokens": "max_tokens_per_doc"}.get(name, param)
+        return CORE_WORDS.get(name, param)
 
     return Asked(requests, partial(_write, tuple(places.values())), blame)
 

@@ -107,11 +107,19 @@ def test_many_are_scored_with_as_many_by_any_pair_of_names(minilm: Any, first: s
         ),
         pytest.param(
             "/vllm/rerank",
-            {"query": "q", "documents": ["a"], "truncate_prompt_tokens": 100},
+            {"query": "q", "documents": ["a"], "truncate_prompt_tokens": 0},
             400,
             "truncate_prompt_tokens",
-            "max_tokens_per_doc",
-            id="cut of pairs",
+            "keeps nothing",
+            id="cut to nothing",
+        ),
+        pytest.param(
+            "/vllm/rerank",
+            {"query": "q", "documents": [LONG], "truncate_prompt_tokens": 2},
+            400,
+            "truncate_prompt_tokens",
+            "`truncate_prompt_tokens` is 2, and query and special tokens are 2",
+            id="no token is left to a document",
         ),
         pytest.param(
             "/vllm/rerank",
@@ -217,6 +225,8 @@ def test_documents_are_cut_where_asked_for(minilm: Any) -> None:
         assert status == 200, answer
         return int(answer["usage"]["total_tokens"])
 
+    assert tokens(truncate_prompt_tokens=10_000) == tokens(truncate_prompt_tokens=-1)
+    assert tokens(truncate_prompt_tokens=10) == 10 + tokens(max_tokens_per_doc=1) - 3
     assert (
         tokens(truncate_prompt_tokens=-1) == minilm.status()["maxLength"] + tokens(max_tokens_per_doc=1) - 3
     )
