@@ -45,6 +45,19 @@ WARM_UP_DOCUMENTS = 32
 
 
 @dataclass(frozen=True)
+class RequestReport:
+    """What one request was, and how long it took. Times are in seconds."""
+
+    size: Size
+    tokenize_seconds: float
+    """From its admission until all of its rows are there, turns of other requests included."""
+    queue_seconds: float
+    """From then on until the first of its rows is begun."""
+    compute_seconds: float
+    """From then on until the last is done, turns of other requests included."""
+
+
+@dataclass(frozen=True)
 class Scores:
     """The scores of one request's documents."""
 
@@ -54,6 +67,8 @@ class Scores:
     """Indices of the documents by raw score, best first, ties by index."""
     tokens: int
     """Every token id that the model ran for this request, special tokens included, padding not."""
+    report: RequestReport | None = None
+    """How long it took; None where there was nothing to compute."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +78,7 @@ class RawScores:
     values: Vectors
     """Logits or similarities, fp32, [documents]."""
     tokens: int
-
-
-@dataclass(frozen=True)
-class RequestReport:
-    """What one request was, for metrics. Times are in seconds."""
-
-    size: Size
-    tokenize_seconds: float
-    """From its admission until all of its rows are there, turns of other requests included."""
-    queue_seconds: float
-    """From then on until the first of its rows is begun."""
-    compute_seconds: float
-    """From then on until the last is done, turns of other requests included."""
+    report: RequestReport | None = None
 
 
 Report: TypeAlias = BatchReport | RequestReport | Refusal
@@ -169,6 +172,7 @@ class Reranker:
             values=tuple(shown.tolist()),
             order=best_first(raw.values),
             tokens=raw.tokens,
+            report=raw.report,
         )
 
     async def raw_scores(
@@ -210,12 +214,13 @@ class Reranker:
         note_step("queue", tokenized, ended - computed.compute_seconds)
         note_step("compute", ended - computed.compute_seconds, ended)
         tokens = sum(lengths) + sum(len(row.ids) for row in own)
-        self._observe(
-            RequestReport(entry.size, tokenized - began, computed.queue_seconds, computed.compute_seconds)
+        report = RequestReport(
+            entry.size, tokenized - began, computed.queue_seconds, computed.compute_seconds
         )
+        self._observe(report)
         values = self.loaded.ranker.scores([computed.outputs[place] for place in places], rows)
         _require_finite(values)
-        return RawScores(values, tokens)
+        return RawScores(values, tokens, report)
 
     async def warm_up(self, workers: int | None = None, queue_tokens: int | None = None) -> None:
         """Measure how the cores are used best, and let that many workers compute from then on.

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import TypeVar
 
 from fastapi import Request
@@ -71,7 +72,15 @@ async def rank(lifecycle: Lifecycle, request: RankRequest) -> Ranking:
         log.exception("a request failed")
         raise ApiError(ErrorCode.INTERNAL, str(error)) from error
     note_tokens(scores.tokens)
-    return Ranking(model, scores.values, scores.order, scores.tokens)
+    ranking = Ranking(model, scores.values, scores.order, scores.tokens)
+    if scores.report is None:
+        return ranking
+    return replace(
+        ranking,
+        tokenize_seconds=scores.report.tokenize_seconds,
+        queue_seconds=scores.report.queue_seconds,
+        compute_seconds=scores.report.compute_seconds,
+    )
 
 
 async def in_time(http: Request, work: Awaitable[Result], *, longest: float) -> Result:
