@@ -1,0 +1,122 @@
+"""A real server under more than it can do, and on its way out."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+LONG = "The giant panda is a bear species endemic to China, and it eats bamboo all day long. " * 10
+
+Start = Callable[..., Any]
+
+
+def documents(number: int, count: int) -> list[str]:
+    return [f"{number}.{place} {LONG}" for place in range(count)]
+
+
+def metric(page: str, name: str) -> float:
+    return sum(float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if line.startswith(name))
+
+
+def test_an_overloaded_server_refuses_with_retry_after_and_answers_whom_it_let_in(start: Start) -> None:
+    server = start("--queue-tokens", "2000", "--workers", "2")
+    assert server.status()["workers"].startswith("2 workers of ")
+    with ThreadPoolExecutor(40) as callers:
+        answers = list(callers.map(lambda number: server.rerank(documents(number, 4)), range(120)))
+    statuses = [status for status, _, _ in answers]
+    assert set(statuses) == {200, 429}
+    for status, headers, body in answers:
+        if status == 429:
+            assert 1 <= int(headers["retry-after"]) <= 60
+            assert body["error"]["code"] == "overloaded"
+            assert "may" in body["error"]["message"]
+        else:
+            assert len(body["results"]) == 4
+    page = server.get("/metrics")
+    assert metric(page, 'rerank_rejected_total{reason="small"}') == statuses.count(429)
+    assert metric(page, 'rerank_pairs_total{face="jina",outcome="ok"}') == 4 * statuses.count(200)
+    assert metric(page, 'rerank_pairs_total{face="jina",outcome="rejected"}') == 4 * statuses.count(429)
+    for name in ("tokenize", "queue", "compute"):
+        assert metric(page, f"rerank_{name}_seconds_count") >= statuses.count(200)
+    assert metric(page, "rerank_requests_in_flight") == metric(page, "rerank_queued_tokens") == 0
+    assert metric(page, "rerank_workers") == 2
+    assert server.end() == 0
+
+
+def test_a_request_that_runs_out_of_time_is_answered_504_and_leaves_the_queue(start: Start) -> None:
+    server = start()
+    status, _, body = server.rerank(documents(1, 1500), **{"X-Request-Timeout": "200ms"})
+    assert (status, body["error"]["code"]) == (504, "timeout")
+    assert "0.2 s" in body["error"]["message"]
+    server.until(lambda status: status["queuedTokens"] == 0)
+    assert server.rerank(["a panda"], **{"X-Request-Timeout": "60"})[0] == 200
+    status, _, body = server.rerank(["a panda"], **{"X-Request-Timeout": "soon"})
+    assert (status, body["error"]["code"]) == (400, "invalid_request")
+    assert "X-Request-Timeout is `soon`" in body["error"]["message"]
+    assert server.end() == 0
+
+
+def test_the_server_has_a_bound_of_its_own(start: Start) -> None:
+    server = start("--request-timeout-s", "0.2")
+    assert server.rerank(documents(1, 1500), **{"X-Request-Timeout": "60"})[0] == 504
+    assert server.end() == 0
+
+
+def test_a_caller_that_hangs_up_leaves_the_queue(start: Start) -> None:
+    server = start()
+    with contextlib.closing(server.connect()) as connection:
+        body = json.dumps({"query": "What?", "documents": documents(1, 1500)})
+        connection.request("POST", "/v1/rerank", body)
+        server.until(lambda status: status["queuedTokens"] > 0)
+    server.until(lambda status: status["queuedTokens"] == 0)
+    assert metric(server.get("/metrics"), 'rerank_pairs_total{face="jina",outcome="gone"}') == 1500
+    assert server.end() == 0
+
+
+def test_sigterm_under_load_answers_everything_that_was_let_in_and_exits_with_0(start: Start) -> None:
+    server = start()
+    stop, answers, refused = threading.Event(), list[tuple[int, int, bool]](), list[OSError]()
+
+    def call(number: int) -> None:
+        with contextlib.closing(server.connect()) as connection:
+            while not stop.is_set():
+                try:
+                    connection.request(
+                        "POST",
+                        "/v1/rerank",
+                        json.dumps({"query": "What?", "documents": documents(number, 20)}),
+                    )
+                    response = connection.getresponse()
+                    body = json.loads(response.read())
+                except OSError as error:
+                    refused.append(error)  # nobody listens any more, or the idle connection was closed
+                    return
+                closes = response.getheader("connection") == "close"
+                answers.append((response.status, len(body.get("results", ())), closes))
+                if closes:
+                    return
+
+    callers = [threading.Thread(target=call, args=(number,)) for number in range(8)]
+    for caller in callers:
+        caller.start()
+    server.until(lambda status: status["queuedTokens"] > 2000)
+    assert server.end() == 0
+    stop.set()
+    for caller in callers:
+        caller.join()
+    assert {(status, results) for status, results, _ in answers} <= {(200, 20), (503, 0)}
+    assert len(refused) + sum(closes for _, _, closes in answers) >= 8, "every connection came to its end"
+    assert any(status == 200 and closes for status, _, closes in answers), "answered on the way out"
+
+
+@pytest.mark.parametrize("option", ["--workers", "--queue-tokens", "--queue-requests", "--request-timeout-s"])
+def test_a_bound_of_nothing_is_refused(option: str, capfd: pytest.CaptureFixture[str]) -> None:
+    from rerank_server.__main__ import main
+
+    with pytest.raises(SystemExit):
+        main(["--manifest", "model.yaml", option, "0"])
+    assert option in capfd.readouterr().err
