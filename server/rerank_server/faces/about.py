@@ -35,8 +35,8 @@ def add_descriptions(app: FastAPI, lifecycle: Lifecycle) -> None:
     async def docs(_: Request) -> Response:
         return Response(documentation(), media_type="text/html")
 
-    async def models(_: Request) -> Response:
-        listed = [described(name) for name in lifecycle.manifest.public_names]
+    async def models(request: Request) -> Response:
+        listed = [described(name, request.url.path) for name in lifecycle.manifest.public_names]
         return json_response({"object": "list", "data": listed})
 
     async def model(request: Request) -> Response:
@@ -47,15 +47,16 @@ def add_descriptions(app: FastAPI, lifecycle: Lifecycle) -> None:
                 f"The model `{name[:253]}` is not served here: GET {MODELS_PATH} lists those that are.",
                 "model",
             )
-        return json_response(described(name))
+        return json_response(described(name, request.url.path))
 
-    def described(name: str) -> dict[str, object]:
+    def described(name: str, path: str) -> dict[str, object]:
         status = lifecycle.status()
         return {
             "id": name,
             "object": "model",
             "created": started,
-            "owned_by": lifecycle.manifest.metadata.name,
+            # Infinity's client takes no other word there.
+            "owned_by": "infinity" if path.startswith("/infinity/") else lifecycle.manifest.metadata.name,
             "max_model_len": status.max_length,
             "state": status.state.value,
             "message": status.message,
