@@ -1,5 +1,6 @@
 """From a folder with a checkpoint to a model that is ready to rank."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,10 @@ def choose_dtype(asked: Literal["auto", "float32", "bfloat16", "float16"], devic
 
 
 def _device(threads: int) -> str:
+    # Both are read when torch starts. oneDNN keeps what it compiled for each shape it met, and batches come in
+    # a thousand lengths: by default that grows by a gigabyte, and is no faster.
+    for variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(variable, "32")
     import torch
 
     torch.set_num_threads(threads)
