@@ -111,8 +111,8 @@ def choose_dtype(asked: Literal["auto", "float32", "bfloat16", "float16"], devic
 
 
 def _device(threads: int) -> str:
-    # Both are read when torch starts. oneDNN keeps what it compiled for each shape it met, and batches come in
-    # a thousand lengths: by default that grows by a gigabyte, and is no faster.
+    # Both are read when torch starts. oneDNN keeps what it compiled for each shape that it met, and batches
+    # come in a thousand lengths: by default that grows by a gigabyte, and is no faster.
     for variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(variable, "32")
     import torch
