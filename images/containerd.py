@@ -40,7 +40,7 @@ class Containerd:
         socket = cluster / "containerd/containerd.sock"
         if not socket.is_socket():
             raise MissingError("The test cluster does not run: `make cluster` starts it.")
-        if not shutil.which("ctr"):
+        if not shutil.which("ctr", path=environment.get("PATH")):
             raise MissingError("Images are loaded with containerd's ctr: apt-get install containerd.")
         return cls(socket)
 

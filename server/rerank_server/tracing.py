@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 SERVICE = "rerank-server"
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-PROTOCOL = "http/protobuf"
+PROTOCOL = "http/json"
+"""The encoding that is spoken. Not protobuf: its Python package has files in common with Envoy's messages."""
+
 EXPORTERS = ("otlp", "console")
 SERVER_ERROR = 500
 
@@ -57,7 +59,7 @@ def choose(environment: Mapping[str, str]) -> Choice:
     if "otlp" in named and protocol != PROTOCOL:
         return Choice(
             objection=f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol}: no spans are made. Set it to {PROTOCOL}, "
-            "and the endpoint to the collector's port for it, 4318 by default."
+            "and the endpoint to the collector's port for HTTP, 4318 by default."
         )
     return Choice(tuple(dict.fromkeys(named)))
 
@@ -135,7 +137,7 @@ def _exporter(name: str) -> "SpanExporter":
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
         return ConsoleSpanExporter()
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.exporter.otlp.json.http.trace_exporter import OTLPSpanExporter
 
     return OTLPSpanExporter()
 

@@ -101,8 +101,20 @@ def cluster() -> Iterator[Path]:
 
 @pytest.mark.parametrize("kubeconfig", ["", "{cluster}/admin.kubeconfig"])
 def test_images_are_loaded_into_the_test_cluster(cluster: Path, kubeconfig: str) -> None:
-    chosen = {"RERANK_CLUSTER_DIR": str(cluster), "KUBECONFIG": kubeconfig.format(cluster=cluster)}
+    programs = cluster / "bin"
+    programs.mkdir()
+    (programs / "ctr").touch(0o700)
+    chosen = {
+        "RERANK_CLUSTER_DIR": str(cluster),
+        "KUBECONFIG": kubeconfig.format(cluster=cluster),
+        "PATH": str(programs),
+    }
     assert Containerd.of_test_cluster(chosen).socket == cluster / "containerd/containerd.sock"
+
+
+def test_without_containerds_own_tool_it_is_said_how_to_get_it(cluster: Path) -> None:
+    with pytest.raises(MissingError, match="ctr: apt-get install containerd"):
+        Containerd.of_test_cluster({"RERANK_CLUSTER_DIR": str(cluster), "PATH": str(cluster)})
 
 
 def test_another_cluster_pulls_from_a_registry(cluster: Path) -> None:

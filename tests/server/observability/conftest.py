@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 WAIT_S = 120
 
@@ -104,7 +103,7 @@ class Collector:
     """What an OTLP/HTTP collector has received."""
 
     url: str
-    requests: list[ExportTraceServiceRequest] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
     raw: list[bytes] = field(default_factory=list)
 
     def spans(self) -> list[Any]:
@@ -112,16 +111,15 @@ class Collector:
         return [
             span
             for request in self.requests
-            for of_resource in request.resource_spans
-            for of_scope in of_resource.scope_spans
-            for span in of_scope.spans
+            for of_resource in request["resourceSpans"]
+            for of_scope in of_resource["scopeSpans"]
+            for span in of_scope["spans"]
         ]
 
     def resource(self) -> dict[str, str]:
         """Return who has sent them."""
-        return {
-            one.key: one.value.string_value for one in self.requests[0].resource_spans[0].resource.attributes
-        }
+        attributes = self.requests[0]["resourceSpans"][0]["resource"]["attributes"]
+        return {one["key"]: one["value"].get("stringValue") for one in attributes}
 
     def wait_for(self, count: int) -> list[Any]:
         """Wait until so many spans are there."""
@@ -135,18 +133,16 @@ class Collector:
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    """Receive spans as protobuf over HTTP, as an OpenTelemetry collector does."""
+    """Receive spans as JSON over HTTP, as an OpenTelemetry collector does."""
     received = Collector("")
 
     class Receiver(BaseHTTPRequestHandler):
         def do_POST(self) -> None:  # the name that http.server calls
             assert self.path == "/v1/traces"
-            assert self.headers["content-type"] == "application/x-protobuf"
+            assert self.headers["content-type"] == "application/json"
             raw = self.rfile.read(int(self.headers["content-length"]))
-            request = ExportTraceServiceRequest()
-            request.ParseFromString(raw)
             received.raw.append(raw)
-            received.requests.append(request)
+            received.requests.append(json.loads(raw))
             self.send_response(200)
             self.send_header("content-length", "0")
             self.end_headers()
