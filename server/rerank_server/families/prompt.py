@@ -15,7 +15,7 @@ from rerank_server.engine.interface import Outputs, Row, Vectors
 from rerank_server.errors import InputError, LoadError
 from rerank_server.families.interface import Cut, EncodedQuery
 from rerank_server.families.template import Template
-from rerank_server.families.tokens import TextTokenizer, document_names, require_text
+from rerank_server.families.tokens import TextTokenizer, document_names, require_text, too_long
 
 Pieces: TypeAlias = Callable[[str, str | None], tuple[str, ...]]
 """(query, instruction) -> texts that are tokenized apart."""
@@ -106,10 +106,9 @@ class Prompted:
         pieces = map(self._without_lead, self._tokens.encode(list(map(self._frame, documents)), names))
         beside = len(query.ids) + len(query.after)
         length = cut.row_length(self.max_length, beside + len(self._gap) + len(self._tail))
-        room = length - beside
         rows = []
         for piece, name in zip(pieces, names, strict=True):
-            ids = self._shorten(piece, room, cut, name)
+            ids = self._shorten(piece, beside, length, cut, name)
             rows.append(Row([*query.ids, *ids, *query.after], shared=len(query.ids)))
         return rows
 
@@ -119,25 +118,31 @@ class Prompted:
         scores: Vectors = logits[:, 0] if logits.shape[1] == 1 else logits[:, 0] - logits[:, 1]
         return scores
 
-    def _shorten(self, piece: list[int], room: int, cut: Cut, name: str) -> list[int]:
-        """Cut a document's own tokens to what fits, and keep what surrounds them."""
+    def _shorten(self, piece: list[int], outside: int, length: int, cut: Cut, name: str) -> list[int]:
+        """Cut a document's own tokens to what fits, and keep what surrounds them.
+
+        `piece` is followed and preceded by `outside` tokens in a row of at most `length`.
+        """
         start = len(self._gap) if piece[: len(self._gap)] == self._gap else 0
         joined = bool(self._tail) and piece[-len(self._tail) :] != self._tail
         end = len(piece) if joined else len(piece) - len(self._tail)
         own = piece[start:end]
         keep = own if cut.max_document_tokens is None else self._tokens.cut(own, cut.max_document_tokens)
-        beside = start + len(self._tail)
-        if keep is own and len(piece) <= room:
+        beside = outside + start + len(self._tail)
+        if keep is own and outside + len(piece) <= length:
             return piece
-        if beside + len(keep) > room:
+        if beside + len(keep) > length:
             if cut.truncate == "error":
-                raise InputError(
-                    f"`{name}` has {len(keep)} tokens beside {self.max_length - room + beside} of the query "
-                    f"and the prompt, and the model takes {self.max_length} together: shorten it to "
-                    f"{room - beside}, or let documents be cut.",
+                others = f"{beside} of the query and the prompt"
+                raise too_long(
                     name,
+                    len(keep),
+                    others,
+                    room=length - beside,
+                    length=length,
+                    max_length=self.max_length,
                 )
-            keep = self._tokens.cut(keep, room - beside)
+            keep = self._tokens.cut(keep, length - beside)
         # A document whose end is kept keeps the token in which its end and the tail are one.
         tail = [] if joined and self._tokens.keeps_end else self._tail
         return [*piece[:start], *keep, *tail]

@@ -117,20 +117,34 @@ def document_rows(
     `InputError` about the first document that is too long where documents are not to be cut.
     """
     beside = template.overhead + sum(map(len, query))
-    max_length = cut.row_length(max_length, beside)
+    length = cut.row_length(max_length, beside)
     rows = []
     for index, own in enumerate(documents, first):
         ids = own if cut.max_document_tokens is None else tokens.cut(own, cut.max_document_tokens)
-        if beside + len(ids) > max_length:
+        if beside + len(ids) > length:
             if cut.truncate == "error":
-                raise InputError(_too_long(index, len(ids), beside, max_length), f"documents[{index}]")
-            ids = tokens.cut(ids, max_length - beside)
+                others = f"{beside} of the query and special tokens"
+                raise too_long(
+                    f"documents[{index}]",
+                    len(ids),
+                    others,
+                    room=length - beside,
+                    length=length,
+                    max_length=max_length,
+                )
+            ids = tokens.cut(ids, length - beside)
         rows.append(template.row(*query, ids))
     return rows
 
 
-def _too_long(index: int, own: int, beside: int, max_length: int) -> str:
-    return (
-        f"`documents[{index}]` has {own} tokens beside {beside} of the query and special tokens, and the "
-        f"model takes {max_length} together: shorten it to {max_length - beside}, or let documents be cut."
+def too_long(name: str, own: int, others: str, *, room: int, length: int, max_length: int) -> InputError:
+    """Say that a document's `own` tokens are more than the `room` that is left to it beside `others`.
+
+    A row may have `length`, which is the model's `max_length` or less where the caller asks for less.
+    """
+    whose = "the model takes" if length >= max_length else "the request allows"
+    return InputError(
+        f"`{name}` has {own} tokens beside {others}, and {whose} {length} together: shorten it to {room}, or "
+        "let documents be cut.",
+        name,
     )

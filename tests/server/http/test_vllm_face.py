@@ -155,6 +155,14 @@ def test_many_are_scored_with_as_many_by_any_pair_of_names(minilm: Any, first: s
         ),
         pytest.param(
             "/vllm/rerank",
+            {"query": "q", "documents": ["a", LONG], "truncate_prompt_tokens": 10, "truncation_side": "left"},
+            400,
+            "documents[1]",
+            "and the request allows 10 together: shorten it to 8",
+            id="cut at the left to less than the model takes",
+        ),
+        pytest.param(
+            "/vllm/rerank",
             {"query": "q", "documents": ["a"], "model": "other"},
             404,
             "model",
