@@ -18,6 +18,8 @@ FIRST_TOKENS_PER_CHARACTER = 0.3
 DOUBTED_CHARACTERS = 10_000
 REMEMBERED_CHARACTERS = 1_000_000
 """The first estimate weighs as much as the one, what was counted never more than the other."""
+SAMPLED_CHARACTERS = 2_000
+"""A document weighs no more than one with so many: megabytes of spaces say nothing of other texts."""
 
 
 class Size(StrEnum):
@@ -60,6 +62,10 @@ class Demand:
 
     tokens: int
     characters: int
+
+    def __add__(self, other: "Demand") -> "Demand":
+        """Return what both ask for together."""
+        return Demand(self.tokens + other.tokens, self.characters + other.characters)
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,30 @@ def default_tokens(tokens_per_second: float | None, large_from: int) -> int | No
     return max(4 * large_from, int(QUEUE_S * tokens_per_second))
 
 
+@dataclass(frozen=True)
+class Sample:
+    """What the documents of one request say of how many tokens a character has."""
+
+    characters: float = 0.0
+    """With the query's, which is in each row."""
+    tokens: float = 0.0
+
+
+def sampled(query: str, documents: Sequence[str], lengths: Sequence[int], whole_below: int) -> Sample:
+    """Sum up documents whose rows have these lengths in tokens.
+
+    Rows of `whole_below` and more may have been cut, which leaves tokens out: they say nothing.
+    """
+    characters = tokens = 0.0
+    for document, length in zip(documents, lengths, strict=True):
+        count = len(query) + len(document)
+        if count and length < whole_below:
+            share = min(1.0, SAMPLED_CHARACTERS / count)
+            characters += count * share
+            tokens += length * share
+    return Sample(characters, tokens)
+
+
 class Estimate:
     """Tokens before they are counted, from characters: as many a character as there were of late."""
 
@@ -142,7 +172,7 @@ class Estimate:
         """`max_length` is in tokens: no row is longer, whatever its text."""
         self._max_length = max_length
         self._per_character = FIRST_TOKENS_PER_CHARACTER
-        self._weight = DOUBTED_CHARACTERS
+        self._weight = float(DOUBTED_CHARACTERS)
 
     def tokens(self, query: str, documents: Sequence[str]) -> int:
         """Estimate the tokens of a request; at least one a document."""
@@ -151,17 +181,12 @@ class Estimate:
         characters = sum(min(longest, beside + len(document)) for document in documents)
         return max(len(documents), int(characters * self._per_character))
 
-    def learn(self, query: str, documents: Sequence[str], lengths: Sequence[int]) -> None:
-        """Take in how many tokens the documents' rows had. Those that were cut say nothing."""
-        whole = [
-            (len(query) + len(document), length)
-            for document, length in zip(documents, lengths, strict=True)
-            if length < self._max_length
-        ]
-        characters = sum(count for count, _ in whole)
-        if not characters:
+    def learn(self, sample: Sample) -> None:
+        """Take in what was counted. One request weighs no more than the first estimate did."""
+        if not sample.characters:
             return
+        characters = min(sample.characters, DOUBTED_CHARACTERS)
         self._weight += characters
-        counted = sum(length for _, length in whole) / characters
+        counted = sample.tokens / sample.characters
         self._per_character += (counted - self._per_character) * characters / self._weight
         self._weight = min(self._weight, REMEMBERED_CHARACTERS)

@@ -1,18 +1,34 @@
-"""Read a request's body as JSON, within a limit."""
+"""Read a request's body as JSON, within limits of its size, of its time and of all bodies together."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator
 
 import orjson
 from starlette.requests import Request
 
 from rerank_api.errors import ApiError, ErrorCode
+from rerank_server.deadlines import Deadline
+
+MOST_BYTES = 256 * 1024 * 1024
+"""Of all bodies that are there at once: texts may take as much again, and more, once they are parsed."""
+RETRY_AFTER_S = 2
 
 
-async def read_json(request: Request, max_bytes: int) -> object:
-    """Return the parsed body.
+async def read_json(request: Request, held: "Held", deadline: Deadline) -> object:
+    """Return the parsed body, which `held` counts.
 
-    Raises `ApiError`: `request_too_large` as soon as more than `max_bytes` are announced or have arrived,
-    `invalid_json` with the place of the fault where orjson refuses the bytes.
+    Raises `ApiError`: `request_too_large` or `overloaded` as soon as too much is announced or has arrived,
+    `timeout` where it is not there by the deadline, `invalid_json` with the place of the fault where orjson
+    refuses the bytes.
     """
-    raw = await _read(request, max_bytes)
+    try:
+        async with asyncio.timeout(deadline.left(time.monotonic())):
+            raw = await _read(request, held)
+    except TimeoutError as error:
+        message = deadline.missed("The request's body did not arrive", "send it without pauses")
+        raise ApiError(ErrorCode.TIMEOUT, message) from error
     if not raw:
         raise ApiError(ErrorCode.INVALID_JSON, "The request has no body: send a JSON object.")
     try:
@@ -24,16 +40,61 @@ async def read_json(request: Request, max_bytes: int) -> object:
         ) from error
 
 
-async def _read(request: Request, max_bytes: int) -> bytes:
+class Bodies:
+    """Counts the bytes of all bodies, from their announcement until their requests are answered."""
+
+    def __init__(self, largest: int, most: int = MOST_BYTES) -> None:
+        """One may have `largest` bytes, all together `most`."""
+        self.largest = largest
+        self.most = most
+        self.bytes = 0
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator["Held"]:
+        """Count one body until the block ends."""
+        held = Held(self)
+        try:
+            yield held
+        finally:
+            self.bytes -= held.bytes
+
+
+class Held:
+    """One body, as far as it is announced or there."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        self.bytes = 0
+        self._bodies = bodies
+
+    def count(self, size: int) -> None:
+        """Count it with `size` bytes, where it has not been with more.
+
+        Raises `ApiError`: `request_too_large`, or `overloaded` where it is too much beside others. One that
+        is alone is never too much, so that it is not refused for ever.
+        """
+        if size > self._bodies.largest:
+            raise too_large(self._bodies.largest)
+        others = self._bodies.bytes - self.bytes
+        if others and others + size > self._bodies.most:
+            raise ApiError(
+                ErrorCode.OVERLOADED,
+                f"The server holds {others} bytes of other requests, and this one has {size} more, of "
+                f"{self._bodies.most} that it may hold: try again.",
+                retry_after=RETRY_AFTER_S,
+            )
+        self._bodies.bytes += max(0, size - self.bytes)
+        self.bytes = max(self.bytes, size)
+
+
+async def _read(request: Request, held: Held) -> bytes:
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > max_bytes:
-        raise too_large(max_bytes)
+    if announced.isdigit():
+        held.count(int(announced))
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > max_bytes:
-            raise too_large(max_bytes)
+        held.count(size)
         chunks.append(chunk)
     return b"".join(chunks)
 

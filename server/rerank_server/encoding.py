@@ -2,52 +2,133 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
-from rerank_server.admission import Size
-from rerank_server.engine.interface import Row
+import numpy as np
+
+from rerank_server.admission import Sample, Size, sampled
+from rerank_server.batching import SHUTTING_DOWN
+from rerank_server.engine.interface import Outputs, Row, Vectors
+from rerank_server.errors import ClosedError
 from rerank_server.families.interface import Cut, Ranker
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 SLICE_DOCUMENTS = 128
 SLICE_CHARACTERS = 200_000
 """How much is tokenized in one go, so that a large request leaves turns to the others."""
+VECTORS_A_TOKEN = 2
+"""Dimensions of an output that holds a vector for each token: comparing those takes milliseconds."""
+MANY_ROWS = 256
+"""From so many rows on whatever looks at each of them takes milliseconds."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The texts of one query as rows, and what there is to know of them."""
+
+    rows: list[Row]
+    """The query's own first, then one a document."""
+    distinct: list[Row]
+    """Those that differ."""
+    places: list[int]
+    """The place of each of `rows` among those."""
+    tokens: int
+    """Ids in `rows`."""
+    distinct_tokens: int
+    sample: Sample
+    """What its documents say of how many tokens a character has."""
 
 
 class Encoder:
     """One tokenizer thread for small requests and one for large ones.
 
-    A single document is tokenized in one go, however long it is: it must not hold up small requests.
+    A single text is tokenized in one go, however long it is. One that is longer than a slice is therefore for
+    the large requests' thread, even where so little of it is kept that the request is a small one.
     """
 
-    def __init__(self, ranker: Ranker) -> None:
+    def __init__(self, ranker: Ranker, max_length: int) -> None:
+        """`max_length` is in tokens: no row is longer."""
         self._ranker = ranker
+        self._max_length = max_length
+        self._closed = False
         self._threads = {
             size: ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"tokenizer-{size}") for size in Size
         }
 
     async def encode(
         self, query: str, documents: Sequence[str], cut: Cut, instruction: str | None, size: Size
-    ) -> tuple[list[Row], list[Row]]:
-        """Return the query's own rows and one row a document; raises `InputError` as the ranker does.
+    ) -> Encoded:
+        """Return the texts as rows. Raises `InputError` as the ranker does, `ClosedError` after `close`.
 
         A caller that is cancelled gives its thread back after the slice that is being tokenized.
         """
-        loop, thread = asyncio.get_running_loop(), self._threads[size]
-        encoded = await loop.run_in_executor(thread, self._ranker.encode_query, query, instruction)
+        if max(map(len, (query, instruction or "", *documents))) > SLICE_CHARACTERS:
+            size = Size.LARGE
+        encoded = await self._on_thread(size, self._ranker.encode_query, query, instruction)
         rows: list[Row] = []
         for start, end in slices(documents):
-            rows += await loop.run_in_executor(
-                thread,
-                partial(self._ranker.encode_documents, encoded, documents[start:end], cut, start),
+            rows += await self._on_thread(
+                size, self._ranker.encode_documents, encoded, documents[start:end], cut, start
             )
-        return list(encoded.rows), rows
+        whole_below = _least(self._max_length, cut.max_document_tokens, cut.max_row_tokens)
+        if len(rows) < MANY_ROWS:
+            return _summed_up(query, documents, encoded.rows, rows, whole_below)
+        return await self._on_thread(size, _summed_up, query, documents, encoded.rows, rows, whole_below)
+
+    async def compare(self, outputs: Outputs, rows: Sequence[Row], size: Size) -> Vectors:
+        """Return what the ranker makes of the engine's outputs, on a thread where that is work.
+
+        Raises `ClosedError` after `close`.
+        """
+        if len(outputs) < MANY_ROWS and (not outputs or np.ndim(outputs[0]) < VECTORS_A_TOKEN):
+            return self._ranker.scores(outputs, rows)
+        return await self._on_thread(size, self._ranker.scores, outputs, rows)
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads once they have done what they were given."""
+        self._closed = True
         for thread in self._threads.values():
             thread.shutdown()
+
+    async def _on_thread(
+        self,
+        size: Size,
+        work: Callable[Arguments, Result],
+        *arguments: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> Result:
+        try:
+            future = self._threads[size].submit(work, *arguments, **named)
+        except RuntimeError as error:
+            if self._closed:
+                raise ClosedError(SHUTTING_DOWN) from error
+            raise
+        return await asyncio.wrap_future(future)
+
+
+def _least(bound: int, *others: int | None) -> int:
+    return min([bound, *(other for other in others if other is not None)])
+
+
+def _summed_up(
+    query: str, documents: Sequence[str], own: Sequence[Row], rows: Sequence[Row], whole_below: int
+) -> Encoded:
+    lengths = [len(row.ids) for row in rows]
+    every = [*own, *rows]
+    distinct, places = distinct_rows(every)
+    return Encoded(
+        rows=every,
+        distinct=distinct,
+        places=places,
+        tokens=sum(lengths) + sum(len(row.ids) for row in own),
+        distinct_tokens=sum(len(row.ids) for row in distinct),
+        sample=sampled(query, documents, lengths, whole_below),
+    )
 
 
 def slices(

@@ -1,7 +1,7 @@
 """What is admitted and not answered yet. Used on the event loop only, so that it needs no lock."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rerank_server.admission import Demand, Limits, Load, Size, decide
@@ -10,12 +10,22 @@ from rerank_server.errors import OverloadedError
 
 @dataclass(eq=False)
 class Entry:
-    """One request that is admitted."""
+    """One request that is admitted, with all of its queries."""
 
     demand: Demand
     size: Size
+    """By what is known of its tokens: more is, the more of it is tokenized."""
     estimated: int
-    """Tokens that it counts for until they are counted and queued; 0 from then on."""
+    """Tokens that it counts for until they are counted and queued; 0 once it is tokenized."""
+    counted: int = 0
+
+
+@dataclass(frozen=True)
+class Share:
+    """One query of a request that is admitted."""
+
+    entry: Entry
+    estimated: int
 
 
 class Ledger:
@@ -43,8 +53,9 @@ class Ledger:
         )
 
     @contextlib.contextmanager
-    def admit(self, demand: Demand) -> Iterator[Entry]:
-        """Let a request in until the block ends, or raise `OverloadedError`."""
+    def admit(self, demands: Sequence[Demand]) -> Iterator[list[Share]]:
+        """Let a request of so many queries in until the block ends, or raise `OverloadedError`."""
+        demand = sum(demands, Demand(0, 0))
         if refusal := decide(demand, self.load, self.limits, self._speed()):
             raise OverloadedError(refusal)
         entry = Entry(demand, self.limits.size(demand.tokens), demand.tokens)
@@ -52,13 +63,25 @@ class Ledger:
         self._characters += demand.characters
         self._estimated[entry.size] += demand.tokens
         try:
-            yield entry
+            yield [Share(entry, each.tokens) for each in demands]
         finally:
-            self.counted(entry)
+            self._forget(entry, entry.estimated)
             self._entries.discard(entry)
             self._characters -= demand.characters
 
-    def counted(self, entry: Entry) -> None:
-        """Forget a request's estimate: from now on its tokens are in the queue."""
+    def counted(self, share: Share, tokens: int) -> None:
+        """Take what was counted for the estimate of a query, whose tokens are in the queue from now on.
+
+        It also says anew whether the request is a large one.
+        """
+        entry = share.entry
+        self._forget(entry, min(share.estimated, entry.estimated))
+        entry.counted += tokens
+        size = self.limits.size(entry.counted + entry.estimated)
         self._estimated[entry.size] -= entry.estimated
-        entry.estimated = 0
+        self._estimated[size] += entry.estimated
+        entry.size = size
+
+    def _forget(self, entry: Entry, tokens: int) -> None:
+        self._estimated[entry.size] -= tokens
+        entry.estimated -= tokens

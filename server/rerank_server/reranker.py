@@ -1,10 +1,11 @@
 """The request path: a query and documents in, scores out."""
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -21,14 +22,14 @@ from rerank_server.admission import (
     default_tokens,
 )
 from rerank_server.batching import SHUTTING_DOWN, Batcher, BatchReport
-from rerank_server.encoding import Encoder, distinct_rows
+from rerank_server.encoding import Encoder
 from rerank_server.engine.batches import Budgets
-from rerank_server.engine.interface import Vectors
+from rerank_server.engine.interface import Row, Vectors
 from rerank_server.engine.threads import usable_cores
 from rerank_server.errors import ClosedError, ComputeError, InputError, OverloadedError
 from rerank_server.families.interface import Cut, Truncate
 from rerank_server.families.scales import Scale, logistic
-from rerank_server.ledger import Entry, Ledger
+from rerank_server.ledger import Ledger, Share
 from rerank_server.load import Activation, LoadedModel
 from rerank_server.observation import note_step
 from rerank_server.workers import Staffing, fastest, measure, staffings
@@ -41,7 +42,8 @@ GPU_WORKERS = 2
 """One prepares its batch while the other's is computed."""
 WARM_UP = "warm up"
 WARM_UP_DOCUMENT = "A text of the usual length to warm up with. " * 8
-WARM_UP_DOCUMENTS = 32
+WARM_UP_BATCHES = 2
+"""That each worker of a GPU runs while it is measured, after as many that are not."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class Reranker:
             staffing=Staffing(1, self._cores) if on_cpu else Staffing(GPU_WORKERS),
             observe=self._observe,
         )
-        self._encoder = Encoder(loaded.ranker)
+        self._encoder = Encoder(loaded.ranker, loaded.max_length)
         self._estimate = Estimate(loaded.max_length)
         self._ledger = Ledger(
             limits or Limits(LARGE_BATCHES * loaded.batch_tokens),
@@ -120,6 +122,11 @@ class Reranker:
             lambda: self._batcher.tokens_per_second,
         )
         self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Say whether it was closed on purpose, which is no failure of the model."""
+        return self._closed
 
     @property
     def load(self) -> Load:
@@ -141,11 +148,33 @@ class Reranker:
         """Return what all workers compute together, over the last busy minute; None before any batch."""
         return self._batcher.tokens_per_second
 
+    @contextlib.contextmanager
+    def admit(self, queries: Sequence[tuple[str, Sequence[str]]]) -> Iterator[list[Share]]:
+        """Let a request with all of its queries, each with its documents, in until the block ends.
+
+        Each is scored with its own of the shares that this gives. Raises `OverloadedError` where the queue is
+        full, `ClosedError` after `close`: nothing was done for any of them then.
+        """
+        if self._closed:
+            raise ClosedError(SHUTTING_DOWN)
+        demands = [
+            Demand(self._estimate.tokens(query, documents), len(query) + sum(map(len, documents)))
+            for query, documents in queries
+        ]
+        with contextlib.ExitStack() as stack:
+            try:
+                shares = stack.enter_context(self._ledger.admit(demands))
+            except OverloadedError as error:
+                self._observe(error.refusal)
+                raise
+            yield shares
+
     async def score(
         self,
         query: str,
         documents: Sequence[str],
         *,
+        share: Share | None = None,
         truncate: Truncate | None = None,
         max_document_tokens: int | None = None,
         max_row_tokens: int | None = None,
@@ -154,6 +183,7 @@ class Reranker:
     ) -> Scores:
         """Score every document against the query.
 
+        `share` is its part in a request that `admit` let in; without it this is a request of its own.
         `truncate` None does as the manifest says; `max_document_tokens` cuts each document to that many of
         its own tokens first, `max_row_tokens` to what fits into a row of that many beside the query;
         `activation` and `instruction` stand in for the manifest's. Raises `InputError`
@@ -166,7 +196,7 @@ class Reranker:
                 "max_document_tokens",
             )
         cut = Cut(truncate or self.loaded.options.truncate, max_document_tokens, max_row_tokens)
-        raw = await self.raw_scores(query, documents, cut, instruction)
+        raw = await self.raw_scores(query, documents, cut, instruction, share)
         shown = activate(raw.values, activation or self.loaded.options.activation, self.loaded.scale)
         return Scores(
             values=tuple(shown.tolist()),
@@ -176,7 +206,12 @@ class Reranker:
         )
 
     async def raw_scores(
-        self, query: str, documents: Sequence[str], cut: Cut, instruction: str | None = None
+        self,
+        query: str,
+        documents: Sequence[str],
+        cut: Cut,
+        instruction: str | None = None,
+        share: Share | None = None,
     ) -> RawScores:
         """Return the scores before activation and sorting. Raises as `score` does."""
         if self._closed:
@@ -189,38 +224,32 @@ class Reranker:
                 "out.",
                 "instruction",
             )
-        demand = Demand(self._estimate.tokens(query, documents), len(query) + sum(map(len, documents)))
-        try:
-            with self._ledger.admit(demand) as entry:
-                return await self._compute(entry, query, documents, cut, instruction)
-        except OverloadedError as error:
-            self._observe(error.refusal)
-            raise
+        if share is not None:
+            return await self._compute(share, query, documents, cut, instruction)
+        with self.admit([(query, documents)]) as [alone]:
+            return await self._compute(alone, query, documents, cut, instruction)
 
     async def _compute(
-        self, entry: Entry, query: str, documents: Sequence[str], cut: Cut, instruction: str | None
+        self, share: Share, query: str, documents: Sequence[str], cut: Cut, instruction: str | None
     ) -> RawScores:
         began = time.monotonic()
-        own, rows = await self._encoder.encode(query, documents, cut, instruction, entry.size)
-        lengths = [len(row.ids) for row in rows]
-        self._estimate.learn(query, documents, lengths)
+        entry = share.entry
+        encoded = await self._encoder.encode(query, documents, cut, instruction, entry.size)
+        self._estimate.learn(encoded.sample)
         tokenized = time.monotonic()
         note_step("tokenize", began, tokenized)
-        rows = own + rows
-        distinct, places = distinct_rows(rows)
-        self._ledger.counted(entry)
-        computed = await self._batcher.run(distinct, entry.size)
+        self._ledger.counted(share, encoded.distinct_tokens)
+        size = entry.size
+        computed = await self._batcher.run(encoded.distinct, size)
         ended = time.monotonic()
         note_step("queue", tokenized, ended - computed.compute_seconds)
         note_step("compute", ended - computed.compute_seconds, ended)
-        tokens = sum(lengths) + sum(len(row.ids) for row in own)
-        report = RequestReport(
-            entry.size, tokenized - began, computed.queue_seconds, computed.compute_seconds
-        )
+        report = RequestReport(size, tokenized - began, computed.queue_seconds, computed.compute_seconds)
         self._observe(report)
-        values = self.loaded.ranker.scores([computed.outputs[place] for place in places], rows)
+        outputs = [computed.outputs[place] for place in encoded.places]
+        values = await self._encoder.compare(outputs, encoded.rows, size)
         _require_finite(values)
-        return RawScores(values, tokens, report)
+        return RawScores(values, encoded.tokens, report)
 
     async def warm_up(self, workers: int | None = None, queue_tokens: int | None = None) -> None:
         """Measure how the cores are used best, and let that many workers compute from then on.
@@ -230,22 +259,19 @@ class Reranker:
         """
         if self.loaded.engine.device == "cpu":
             staffing, speed = await asyncio.to_thread(self._measure, workers)
-            self._batcher.staff(staffing, speed)
         else:
-            self._batcher.staff(Staffing(workers or GPU_WORKERS))
-            await self.raw_scores(WARM_UP, [WARM_UP_DOCUMENT] * WARM_UP_DOCUMENTS, Cut("document"))
+            staffing = Staffing(workers or GPU_WORKERS)
+            speed = await self._measure_queue(staffing)
+        self._batcher.staff(staffing, speed)
         limits = self._ledger.limits
-        tokens = queue_tokens or default_tokens(self.tokens_per_second, limits.large_from)
+        tokens = queue_tokens or default_tokens(speed, limits.large_from)
         self._ledger.limits = dataclasses.replace(limits, tokens=tokens)
         log.info("%s; %s tokens of small requests may wait, and of large ones", self.staffing, tokens)
 
     def _measure(self, workers: int | None) -> tuple[Staffing, float]:
         """Return how the cores are used best, and how many tokens a second that computes."""
-        ranker = self.loaded.ranker
-        rows = ranker.encode_documents(
-            ranker.encode_query(WARM_UP), [WARM_UP_DOCUMENT] * WARM_UP_DOCUMENTS, Cut("document")
-        )
-        batch = rows[: max(1, CPU_BUDGETS.mixed // len(rows[0].ids))]
+        row = self._warm_up_row()
+        batch = [row] * max(1, CPU_BUDGETS.mixed // len(row.ids))
         measured = [
             (staffing, measure(self.loaded.engine, staffing, batch))
             for staffing in staffings(self._cores, workers)
@@ -254,6 +280,27 @@ class Reranker:
             log.info("measured %s: %.0f tokens a second", staffing, speed)
         best = fastest(measured)
         return best, dict(measured)[best]
+
+    async def _measure_queue(self, staffing: Staffing) -> float:
+        """Return how many tokens a second `staffing` computes of full batches that come through the queue.
+
+        There a batch that does not fit into memory is run in halves. The first time is not measured: a GPU
+        loads its kernels then, and chooses among them.
+        """
+        self._batcher.staff(staffing)
+        row = await asyncio.to_thread(self._warm_up_row)
+        tokens = WARM_UP_BATCHES * staffing.workers * self.loaded.batch_tokens
+        rows = [row] * -(-tokens // len(row.ids))
+        await self._batcher.run(rows)
+        computed = await self._batcher.run(rows)
+        speed = len(rows) * len(row.ids) / max(computed.compute_seconds, 1e-9)
+        log.info("measured %s: %.0f tokens a second", staffing, speed)
+        return speed
+
+    def _warm_up_row(self) -> Row:
+        ranker = self.loaded.ranker
+        [row] = ranker.encode_documents(ranker.encode_query(WARM_UP), [WARM_UP_DOCUMENT], Cut("document"))
+        return row
 
     def close(self) -> None:
         """Take no more requests, finish those that are queued, and end the threads."""

@@ -15,8 +15,9 @@ from rerank_server.admission import (
     decide,
     default_tokens,
     retry_after,
+    sampled,
 )
-from rerank_server.deadlines import parse_timeout, time_allowed
+from rerank_server.deadlines import Deadline, parse_timeout
 
 LIMITS = Limits(large_from=100, tokens=1000, requests=4, characters=10_000)
 
@@ -108,11 +109,37 @@ def test_an_estimate_follows_what_was_counted_and_knows_that_rows_are_cut() -> N
     assert estimate.tokens("", ["x" * 100]) == int(100 * FIRST_TOKENS_PER_CHARACTER)
     assert estimate.tokens("", ["x" * 10**6, ""]) == 100
     for _ in range(100):
-        estimate.learn("", ["x" * 50] * 100, [50] * 100)
+        estimate.learn(sampled("", ["x" * 50] * 100, [50] * 100, whole_below=100))
     assert estimate.tokens("", ["x" * 90]) == pytest.approx(90, rel=0.1)
     before = estimate.tokens("", ["x" * 90])
-    estimate.learn("", ["x" * 10**6], [100])
+    estimate.learn(sampled("", ["x" * 10**6], [100], whole_below=100))
     assert estimate.tokens("", ["x" * 90]) == before, "a row that was cut says nothing"
+
+
+@pytest.mark.parametrize(
+    ("documents", "lengths", "tokens"),
+    [
+        pytest.param([" " * 5_000_000], [3], 0.25, id="one document of megabytes of spaces"),
+        pytest.param([" " * 900] * 10_000, [3] * 10_000, 0.15, id="ten thousand documents of spaces"),
+        pytest.param(["x" * 1000] * 10_000, [1000] * 10_000, 0.65, id="as many of a token a character"),
+    ],
+)
+def test_one_request_does_not_spoil_the_estimate_for_the_others(
+    documents: list[str], lengths: list[int], tokens: float
+) -> None:
+    estimate = Estimate(max_length=10_000)
+    estimate.learn(sampled("", documents, lengths, whole_below=10_000))
+    assert estimate.tokens("", ["x" * 10_000]) == pytest.approx(10_000 * tokens, rel=0.02)
+
+
+@given(st.lists(st.tuples(st.text(max_size=9), st.integers(1, 9)), max_size=20), st.integers(1, 12))
+def test_only_rows_that_no_bound_can_have_cut_are_sampled(
+    rows: list[tuple[str, int]], whole_below: int
+) -> None:
+    documents, lengths = [text for text, _ in rows], [length for _, length in rows]
+    whole = [(len(text) + 1, length) for text, length in rows if length < whole_below]
+    found = sampled("?", documents, lengths, whole_below)
+    assert (found.characters, found.tokens) == (sum(c for c, _ in whole), sum(n for _, n in whole))
 
 
 @pytest.mark.parametrize(
@@ -132,4 +159,6 @@ def test_any_other_timeout_is_refused_with_a_sentence(text: str) -> None:
 
 
 def test_a_caller_may_ask_for_less_time_and_not_for_more() -> None:
-    assert [time_allowed(header, 60.0) for header in (None, "5", "600")] == [60.0, 5.0, 60.0]
+    deadlines = [Deadline.of(header, 60.0, began=100.0) for header in (None, "5", "600")]
+    assert [deadline.seconds for deadline in deadlines] == [60.0, 5.0, 60.0]
+    assert [deadlines[1].left(now) for now in (100.0, 104.0, 200.0)] == [5.0, 1.0, 0.0]

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,13 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rerank_server import encoding
 from rerank_server.admission import Limits, Refusal, Size
-from rerank_server.batching import Batcher
+from rerank_server.batching import Batcher, BatchReport
+from rerank_server.encoding import MANY_ROWS, SLICE_CHARACTERS, Encoder
 from rerank_server.engine.batches import Budgets
 from rerank_server.engine.interface import Outputs, Row
 from rerank_server.errors import ClosedError, ComputeError, OverloadedError
+from rerank_server.families.interface import Cut
 from rerank_server.load import LoadedModel
-from rerank_server.reranker import Report, Reranker
+from rerank_server.reranker import Report, RequestReport, Reranker
 from rerank_server.workers import DEATHS, Staffing
 
 POISON = 666
@@ -31,7 +35,7 @@ class Fatal:
     def __init__(self, engine: Any, most_tokens: int = 10**9) -> None:
         self._engine = engine
         self._most_tokens = most_tokens
-        self.gate = threading.Event()
+        self.asked, self.gate = threading.Event(), threading.Event()
         self.gate.set()
 
     def __getattr__(self, name: str) -> Any:
@@ -39,6 +43,7 @@ class Fatal:
 
     def run(self, rows: Sequence[Row]) -> Outputs:
         """Run, or end this thread."""
+        self.asked.set()
         self.gate.wait()
         if any(POISON in row.ids for row in rows):
             raise SystemExit
@@ -211,9 +216,8 @@ def test_a_caller_that_leaves_while_its_texts_are_tokenized_is_gone_at_once(mini
         tokenized.append(len(arguments[1]))
         return encode(*arguments)
 
-    reranker._encoder._ranker = dataclasses.make_dataclass("Slow", ["encode_query", "encode_documents"])(
-        ranker.encode_query, slowly
-    )
+    slow = dataclasses.make_dataclass("Slow", ["encode_query", "encode_documents", "scores"])
+    reranker._encoder._ranker = slow(ranker.encode_query, slowly, ranker.scores)
 
     async def main() -> None:
         large = asyncio.ensure_future(reranker.score(QUERY, ["bamboo " * 20] * 1280))
@@ -243,5 +247,147 @@ def test_warming_up_measures_how_cores_are_used_and_bounds_the_queue_by_the_spee
     assert reranker._ledger.limits.tokens == max(400, int(30 * reranker.tokens_per_second))
     asyncio.run(reranker.warm_up(workers=3, queue_tokens=777))
     assert reranker.staffing == Staffing(3, 1)
+    assert reranker._ledger.limits.tokens == 777
+    reranker.close()
+
+
+@pytest.mark.parametrize("bound", ["max_document_tokens", "max_row_tokens"])
+def test_documents_that_are_cut_on_request_do_not_spoil_the_estimate_for_others(
+    bound: str, minilm: LoadedModel
+) -> None:
+    reranker = Reranker(minilm)
+    before = reranker._estimate.tokens("", ["x" * 500])
+    asyncio.run(reranker.score("?", ["bears eat bamboo " * 50] * 100, **{bound: 5}))  # type: ignore[arg-type]
+    assert reranker._estimate.tokens("", ["x" * 500]) == before
+    reranker.close()
+
+
+def test_a_request_of_more_tokens_than_its_characters_say_is_a_large_one_once_they_are_counted(
+    minilm: LoadedModel,
+) -> None:
+    reranker, engine, reports = blocked(minilm, Limits(large_from=2_000))
+    dense = [f"{number} " + "東 " * 40 for number in range(60)]
+
+    async def main() -> None:
+        request = asyncio.ensure_future(reranker.score(QUERY, dense))
+        await asyncio.sleep(0)
+        assert 0 < reranker.load.tokens[Size.SMALL] < 2_000
+        await asyncio.to_thread(engine.asked.wait, 60)
+        assert reranker.load.tokens[Size.SMALL] == 0
+        assert reranker.load.tokens[Size.LARGE] > 2_000 - 512, "but for the batch that is running"
+        engine.gate.set()
+        await request
+
+    asyncio.run(main())
+    assert [report.size for report in reports if isinstance(report, RequestReport)] == [Size.LARGE]
+    assert set(reranker.load.tokens.values()) == {0}
+    reranker.close()
+
+
+class Recording:
+    """A real ranker that notes what runs on which thread."""
+
+    def __init__(self, ranker: Any) -> None:
+        self._ranker = ranker
+        self.noted: list[tuple[str, str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def noted(*arguments: Any) -> Any:
+            self.noted.append((name, threading.current_thread().name.rpartition("_")[0]))
+            return getattr(self._ranker, name)(*arguments)
+
+        return noted
+
+
+@pytest.mark.parametrize(
+    ("query", "document", "thread"),
+    [
+        pytest.param("?", "bamboo", "tokenizer-small", id="short"),
+        pytest.param("?", "x" * SLICE_CHARACTERS + "x", "tokenizer-large", id="a document"),
+        pytest.param(" " * SLICE_CHARACTERS + "?", "bamboo", "tokenizer-large", id="a query"),
+    ],
+)
+def test_a_text_of_megabytes_is_not_tokenized_on_the_thread_of_small_requests(
+    query: str, document: str, thread: str, minilm: LoadedModel
+) -> None:
+    ranker = Recording(minilm.ranker)
+    encoder = Encoder(ranker, minilm.max_length)
+    asyncio.run(encoder.encode(query, ["a", document], Cut("document"), None, Size.SMALL))
+    encoder.close()
+    assert {name for name, _ in ranker.noted} == {"encode_query", "encode_documents"}
+    assert {there for _, there in ranker.noted} == {thread}
+
+
+def test_what_looks_at_each_of_many_rows_is_not_done_on_the_event_loop(
+    minilm: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranker, distinct = Recording(minilm.ranker), encoding.distinct_rows
+    encoder = Encoder(ranker, minilm.max_length)
+
+    def noted(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
+        ranker.noted.append(("distinct_rows", threading.current_thread().name.rpartition("_")[0]))
+        return distinct(rows)
+
+    monkeypatch.setattr(encoding, "distinct_rows", noted)
+
+    async def threads_of(count: int) -> dict[str, str]:
+        ranker.noted.clear()
+        found = await encoder.encode("?", ["bamboo"] * count, Cut("document"), None, Size.LARGE)
+        await encoder.compare([np.ones(8, dtype=np.float32)] * len(found.rows), found.rows, Size.LARGE)
+        return dict(ranker.noted)
+
+    few, many = asyncio.run(threads_of(2)), asyncio.run(threads_of(MANY_ROWS))
+    encoder.close()
+    assert (few["distinct_rows"], few["scores"]) == ("", ""), "a turn of the thread costs more than that"
+    assert (many["distinct_rows"], many["scores"]) == ("tokenizer-large", "tokenizer-large")
+
+
+def test_a_closed_tokenizer_refuses_the_next_slice_and_the_comparison_as_closed(
+    minilm: LoadedModel,
+) -> None:
+    encoder = Encoder(minilm.ranker, minilm.max_length)
+    encoder.close()
+    outputs = [np.ones((2, 8), dtype=np.float32)] * 2
+    with pytest.raises(ClosedError):
+        asyncio.run(encoder.encode("?", ["bamboo"], Cut("document"), None, Size.SMALL))
+    with pytest.raises(ClosedError):
+        asyncio.run(encoder.compare(outputs, rows(1, 2), Size.SMALL))
+
+
+class Gpu:
+    """A real engine that passes for one on a GPU, and is slow the first few times."""
+
+    device = "cuda:0"
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.batches: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def run(self, rows: Sequence[Row]) -> Outputs:
+        """Run; at first kernels are loaded."""
+        self.batches.append(sum(len(row.ids) for row in rows))
+        time.sleep(1.0 if len(self.batches) <= 2 else 0.02)
+        return [np.ones(8, dtype=np.float32) for _ in rows]
+
+
+def test_warming_up_on_a_gpu_measures_full_batches_once_kernels_are_loaded(minilm: LoadedModel) -> None:
+    engine = Gpu(minilm.engine)
+    reports: list[Report] = []
+    model = dataclasses.replace(minilm, engine=engine, batch_tokens=2048)
+    reranker = Reranker(model, observe=reports.append, limits=Limits(large_from=100))
+    asyncio.run(reranker.warm_up())
+    assert len(engine.batches) >= 8
+    assert max(engine.batches) <= 2048
+    assert sum(engine.batches) / len(engine.batches) > 0.75 * 2048, "batches are full"
+    assert reranker.tokens_per_second is not None
+    assert reranker._ledger.limits.tokens is not None
+    assert reranker._ledger.limits.tokens > 30 * 2048 / 0.1, "two workers, a full batch in 0.02 s each"
+    assert reranker.staffing == Staffing(2)
+    assert all(isinstance(report, BatchReport) for report in reports), "no request of anybody's"
+    asyncio.run(reranker.warm_up(workers=3, queue_tokens=777))
+    assert reranker.staffing == Staffing(3)
     assert reranker._ledger.limits.tokens == 777
     reranker.close()
