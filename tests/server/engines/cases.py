@@ -167,11 +167,16 @@ def open_case(case: Case, folder: Path, engine: str = "auto", dtype: Dtype = "fl
 
 
 def make_rows(case: Case, lengths: Sequence[int], seed: int, *, shared: int = 0) -> list[Row]:
-    """Return random rows of these lengths; the first `shared` ids of every two neighbours are the same."""
+    """Return random rows of these lengths; the first `shared` ids of every two neighbours are the same.
+
+    One id in ten is the padding id, as where a text spells the padding token.
+    """
     numbers = random.Random(seed)
 
     def ids(count: int) -> list[int]:
-        return [numbers.randrange(4, VOCABULARY) for _ in range(count)]
+        return [
+            case.pad_id if numbers.random() < 0.1 else numbers.randrange(4, VOCABULARY) for _ in range(count)
+        ]
 
     rows = []
     prefix: list[int] = []

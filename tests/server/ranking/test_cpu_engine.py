@@ -21,7 +21,8 @@ from rerank_server.engine.readout import Classifier, NextToken, PooledVector, Re
 from rerank_server.errors import LoadError
 from rerank_server.families.checkpoint import read_checkpoint
 from rerank_server.families.engines import open_engine
-from rerank_server.families.interface import Computed, Dtype, Plan
+from rerank_server.families.interface import Computed, Cut, Dtype, Plan
+from rerank_server.load import ScoringOptions, load
 from tests.server.ranking.conftest import POSITIONS, SaveModel
 
 pytestmark = pytest.mark.skipif(
@@ -30,6 +31,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 KINDS = ["bert", "roberta", "xlm-roberta"]
+PAD = 1
+"""The padding id of the two RoBERTas."""
 SMALLEST_VOCABULARY = 100
 READOUTS: dict[str, Readout] = {
     "classifier": Classifier(),
@@ -50,10 +53,15 @@ def opened(
 
 
 def rows(lengths: list[int], seed: int = 0, *, typed: bool = False) -> list[Row]:
+    """Make rows of these lengths; one id in five is 0 or 1, of which one is the model's padding id."""
     dice = np.random.default_rng(seed)
     return [
         Row(
-            dice.integers(5, SMALLEST_VOCABULARY, length).tolist(),
+            np.where(
+                dice.random(length) < 0.2,
+                dice.integers(0, 2, length),
+                dice.integers(5, SMALLEST_VOCABULARY, length),
+            ).tolist(),
             ([0] * (length // 2) + [1] * (length - length // 2)) if typed else None,
         )
         for length in lengths
@@ -81,6 +89,18 @@ def test_it_equals_the_padded_model_on_rows_of_any_length(
         assert largest_difference(ours.engine.run(batch), padded.engine.run(batch)) <= 1e-5
 
     equal()
+
+
+@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta"])
+def test_a_document_that_spells_the_padding_token_scores_as_in_the_padded_model(
+    kind: str, save: SaveModel
+) -> None:
+    folder = save(kind)
+    ours, padded = (load(folder, ScoringOptions(), threads=1, engine=name) for name in ("cpu", "padded"))
+    texts = ["a star <pad> and a planet", "<pad><pad>", "mars <pad>"]
+    batch = ours.ranker.encode_documents(ours.ranker.encode_query("red <pad> planet"), texts, Cut("document"))
+    assert all(list(row.ids).count(PAD) >= 2 for row in batch)
+    assert largest_difference(ours.engine.run(batch), padded.engine.run(batch)) <= 1e-5
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])

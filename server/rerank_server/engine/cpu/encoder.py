@@ -17,6 +17,7 @@ from torch.nn import functional
 from rerank_server.engine.cpu.attention import attend
 from rerank_server.engine.cpu.operators import Linear
 from rerank_server.engine.interface import Row
+from rerank_server.engine.layout import Numbering
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,16 @@ class Embeddings:
     """Where positions start: RoBERTa-likes count from `padding_idx + 1`."""
     norm: Norm
 
+    @property
+    def numbering(self) -> Numbering:
+        """Return how positions are numbered: RoBERTa-likes do not count the padding id."""
+        return Numbering(self.first_position, self.first_position - 1 if self.first_position else None)
+
     def __call__(self, batch: "Packed") -> Tensor:
         """Return [tokens, width]."""
-        places = batch.places + self.first_position
+        places = batch.positions
         if batch.segments is not None:
-            places += batch.segments * self.positions
+            places = places + batch.segments * self.positions
         hidden = functional.embedding(torch.from_numpy(batch.ids), self.words)
         hidden += functional.embedding(torch.from_numpy(places), self.places)
         return self.norm(hidden)
@@ -129,8 +135,8 @@ class Packed:
     """Rows one after another. Arrays are int64, [tokens]."""
 
     ids: npt.NDArray[np.int64]
-    places: npt.NDArray[np.int64]
-    """Each token's place in its row, from zero."""
+    positions: npt.NDArray[np.int64]
+    """Each token's position in its row, as the model numbers them."""
     segments: npt.NDArray[np.int64] | None
     starts: Sequence[int]
     lengths: Sequence[int]
@@ -138,7 +144,7 @@ class Packed:
     """How many of a row's tokens are attended to, the first ones."""
 
 
-def pack(rows: Sequence[Row]) -> Packed:
+def pack(rows: Sequence[Row], numbering: Numbering) -> Packed:
     """Put rows one after another."""
     lengths = [len(row.ids) for row in rows]
     ends = np.cumsum(lengths)
@@ -148,7 +154,7 @@ def pack(rows: Sequence[Row]) -> Packed:
         segments = _joined([row.type_ids or () for row in rows], int(ends[-1]))
     return Packed(
         ids=_joined([row.ids for row in rows], int(ends[-1])),
-        places=np.arange(ends[-1], dtype=np.int64) - np.repeat(starts, lengths),
+        positions=np.concatenate([numbering.of(row.ids) for row in rows]).astype(np.int64),
         segments=segments,
         starts=starts.tolist(),
         lengths=lengths,

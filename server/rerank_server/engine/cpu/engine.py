@@ -43,7 +43,7 @@ class CpuEngine:
         """Return one fp32 array a row, in the order of `rows`."""
         outputs: Outputs = []
         for group in _groups(rows, self._max_tokens):
-            batch = pack(group)
+            batch = pack(group, self._encoder.embeddings.numbering)
             hidden = self._encoder(batch).float()
             outputs.extend(each.numpy() for each in self._head(hidden, batch))
         return outputs
