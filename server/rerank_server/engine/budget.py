@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import torch
 
+from rerank_server.engine.failures import out_of_memory
+
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
@@ -25,20 +27,23 @@ class TokenBudget:
         return self._tokens
 
     def shrink(self, failed: int) -> None:
-        """Halve the bound, or `failed`, the tokens of the pass that was too large, where that is less."""
+        """Bound passes by half of `failed`, the tokens of one that was too large.
+
+        It may have been begun under an earlier bound, so the present one is not halved once more for it.
+        """
         with self._lock:
-            self._tokens = max(1, min(self._tokens, failed) // 2)
+            self._tokens = max(1, min(self._tokens, failed // 2))
 
 
 def if_it_fits(compute: Callable[[], Result], places: Sequence[int], device: torch.device) -> Result | None:
     """Compute the rows at `places`; None where memory does not suffice and fewer rows may do.
 
-    Raises `torch.OutOfMemoryError` where a row by itself does not fit.
+    Raises what `compute` raises where a row by itself does not fit, or the error is another one.
     """
     try:
         return compute()
-    except torch.OutOfMemoryError:
-        if len(places) == 1:
+    except (MemoryError, RuntimeError) as error:
+        if len(places) == 1 or not out_of_memory(error):
             raise
     # Outside of the handler: the error holds on to the tensors of the pass that failed.
     log.warning("%d rows did not fit into the memory of %s: running halves", len(places), device)

@@ -90,12 +90,14 @@ class PackedEngine:
     def run(self, rows: Sequence[Row]) -> Outputs:
         """Return an fp32 array a row, in the order of `rows`.
 
-        Where the device's memory does not suffice the rows are run in halves, and later passes are smaller.
+        Where the device's memory does not suffice the rows are run in halves, and later passes are smaller;
+        not so where it does not suffice for a row by itself, which is an error: no smaller pass would help.
         """
         outputs: Outputs = [np.empty(0, dtype=np.float32)] * len(rows)
         lengths = [len(row.ids) for row in rows]
         waiting: deque[Sequence[int]] = deque(passes(rows, self._budget.tokens, share=self._share))
         begun: deque[_Begun] = deque()
+        too_large: list[int] = []
         while waiting or begun:
             if waiting and len(begun) < PASSES_IN_FLIGHT:
                 places = waiting.popleft()
@@ -103,11 +105,13 @@ class PackedEngine:
                 if one is not None:
                     begun.append(one)
                     continue
-                self._budget.shrink(sum(lengths[place] for place in places))
+                too_large.append(sum(lengths[place] for place in places))
                 middle = halves([lengths[place] for place in places])
                 waiting.extendleft([places[middle:], places[:middle]])
             if begun:
                 self._deliver(begun.popleft(), outputs)
+        if too_large:
+            self._budget.shrink(min(too_large))
         return outputs
 
     def _begin(self, rows: Sequence[Row], places: Sequence[int]) -> _Begun:

@@ -72,22 +72,26 @@ class PaddedEngine:
     def run(self, rows: Sequence[Row]) -> Outputs:
         """Return an fp32 array a row, in the order of `rows`.
 
-        Where the device's memory does not suffice the rows are run in halves, and later groups are smaller.
+        Where the device's memory does not suffice the rows are run in halves, and later groups are smaller;
+        not so where it does not suffice for a row by itself, which is an error: no smaller group would help.
         """
         outputs: Outputs = [np.empty(0, dtype=np.float32)] * len(rows)
         lengths = [len(row.ids) for row in rows]
         waiting = deque(split(lengths, self._budget.tokens))
+        too_large: list[int] = []
         while waiting:
             group = waiting.popleft()
             chosen = [rows[index] for index in group]
             arrays = if_it_fits(partial(self._run_group, chosen), group, self._model.device)
             if arrays is None:
-                self._budget.shrink(len(group) * lengths[group[0]])
+                too_large.append(len(group) * lengths[group[0]])
                 middle = len(group) // 2
                 waiting.extendleft([group[middle:], group[:middle]])
                 continue
             for index, array in zip(group, arrays, strict=True):
                 outputs[index] = array
+        if too_large:
+            self._budget.shrink(min(too_large))
         return outputs
 
     def _run_group(self, rows: Sequence[Row]) -> Sequence[Vectors]:

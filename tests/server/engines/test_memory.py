@@ -1,6 +1,7 @@
 """What a batch takes: bounded passes, halves where memory does not suffice, one copy each way."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from rerank_server.engine.budget import TokenBudget
+from rerank_server.engine.failures import out_of_memory
 from rerank_server.engine.heads import head_for
 from rerank_server.engine.interface import Row
 from rerank_server.engine.packable import shape_of
@@ -23,11 +25,27 @@ BERT = next(case for case in CASES if case.name == "bert")
 ROWS = make_rows(BERT, [40, 30, 20, 40, 10, 30], seed=2)
 
 
+def refuse_as_on_a_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def refuse_as_on_a_cpu() -> None:
+    """Have torch's allocator refuse, which raises RuntimeError."""
+    torch.empty(1 << 58)
+
+
+REFUSALS = [
+    pytest.param(refuse_as_on_a_gpu, id="as torch refuses on a GPU"),
+    pytest.param(refuse_as_on_a_cpu, id="as torch refuses on a CPU"),
+]
+
+
 class Meter:
     """A real model that has memory for so many tokens, as far as the engine can tell."""
 
     def __init__(self) -> None:
         self.fits = 10**9
+        self.refuse: Callable[[], None] = refuse_as_on_a_gpu
         self.passes: list[int] = []
         torch.manual_seed(1)
         config = BertConfig(
@@ -43,7 +61,7 @@ class Meter:
     def _count(self, _: object, __: object, named: dict[str, Any]) -> None:
         tokens = named["input_ids"].numel()
         if tokens > self.fits:
-            raise torch.OutOfMemoryError(f"{tokens} tokens are too many")
+            self.refuse()
         self.passes.append(tokens)
 
     def padded(self, max_tokens: int) -> PaddedEngine:
@@ -67,7 +85,11 @@ def test_a_pass_has_no_more_tokens_than_its_budget(meter: Meter) -> None:
     assert meter.passes == [70, 70, 30]
 
 
-def test_where_memory_does_not_suffice_rows_run_in_halves_and_later_passes_are_smaller(meter: Meter) -> None:
+@pytest.mark.parametrize("refuse", REFUSALS)
+def test_where_memory_does_not_suffice_rows_run_in_halves_and_later_passes_are_smaller(
+    refuse: Callable[[], None], meter: Meter
+) -> None:
+    meter.refuse = refuse
     engine = meter.engine(170)
     expected = engine.run(ROWS)
     assert meter.passes == [170]
@@ -83,7 +105,9 @@ def test_where_memory_does_not_suffice_rows_run_in_halves_and_later_passes_are_s
     assert sum(meter.passes) == 170
 
 
-def test_the_padded_engine_runs_halves_as_well(meter: Meter) -> None:
+@pytest.mark.parametrize("refuse", REFUSALS)
+def test_the_padded_engine_runs_halves_as_well(refuse: Callable[[], None], meter: Meter) -> None:
+    meter.refuse = refuse
     engine = meter.padded(400)
     rows = make_rows(BERT, [40, 39, 38, 37, 36], seed=2)
     expected = engine.run(rows)
@@ -94,12 +118,48 @@ def test_the_padded_engine_runs_halves_as_well(meter: Meter) -> None:
     assert max(meter.passes) <= 90
 
 
-def test_a_lone_row_that_does_not_fit_is_an_error_and_the_engine_goes_on(meter: Meter) -> None:
-    engine = meter.engine(170)
-    meter.fits = 35
+@pytest.mark.parametrize("kind", ["packed", "padded"])
+def test_a_lone_row_that_does_not_fit_is_an_error_and_makes_nobody_elses_passes_smaller(
+    kind: str, meter: Meter
+) -> None:
+    engine = meter.engine(240) if kind == "packed" else meter.padded(240)
+    rows = make_rows(BERT, [30, 30, 30, 30, 90], seed=3)
+    meter.fits = 85
     with pytest.raises(torch.OutOfMemoryError):
-        engine.run(ROWS)
-    assert len(engine.run(ROWS[1:3])) == 2
+        engine.run(rows)
+    meter.fits, meter.passes = 10**9, []
+    assert len(engine.run(rows[:4])) == 4
+    assert meter.passes == [120]
+
+
+def test_another_error_of_a_pass_is_not_taken_for_a_lack_of_memory(meter: Meter) -> None:
+    with pytest.raises(IndexError):
+        meter.engine(170).run([Row([10**6]), Row([5])])
+
+
+@pytest.mark.parametrize(
+    ("error", "lacks"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (
+            RuntimeError("[…] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+            True,
+        ),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("DefaultCPUAllocator"), False),
+    ],
+    ids=str,
+)
+def test_a_lack_of_memory_is_told_from_other_errors(error: Exception, lacks: bool) -> None:
+    assert out_of_memory(error) is lacks
+
+
+def test_torchs_own_refusal_on_a_cpu_is_known() -> None:
+    with pytest.raises(RuntimeError) as refused:
+        refuse_as_on_a_cpu()
+    assert out_of_memory(refused.value)
 
 
 def test_the_budget_only_shrinks_and_never_below_one_token() -> None:
@@ -107,20 +167,33 @@ def test_the_budget_only_shrinks_and_never_below_one_token() -> None:
     budget.shrink(12_000)
     assert budget.tokens == 6_000
     budget.shrink(16_384)
-    assert budget.tokens == 3_000
-    for _ in range(20):
-        budget.shrink(10)
+    assert budget.tokens == 6_000, "of that pass less than half is the bound already"
+    budget.shrink(1)
     assert budget.tokens == 1
 
 
-def test_two_threads_that_run_out_of_memory_leave_one_budget() -> None:
+def test_passes_that_were_begun_under_one_bound_halve_it_once() -> None:
     budget = TokenBudget(1 << 20)
-    threads = [threading.Thread(target=budget.shrink, args=(1 << 20,)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert budget.tokens == 1 << 12
+    for _ in range(8):
+        budget.shrink(1 << 20)
+    assert budget.tokens == 1 << 19
+
+
+def test_of_two_threads_that_run_out_of_memory_at_once_the_smaller_bound_stays() -> None:
+    budget = TokenBudget(1000)
+    other = threading.Thread(target=budget.shrink, args=(20,))
+
+    class Halfway(int):
+        """Tokens that, while they are halved, give another thread time to shrink the bound as well."""
+
+        def __floordiv__(self, by: int) -> int:
+            other.start()
+            other.join(0.3)
+            return int(self) // by
+
+    budget.shrink(Halfway(600))
+    other.join()
+    assert budget.tokens == 10
 
 
 def test_a_buffer_grows_is_filled_anew_and_gives_what_was_put_in() -> None:
