@@ -8,20 +8,19 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rerank_server.admission import Size
-from rerank_server.engine.batches import Budgets, Waiting, plan
+from rerank_server.engine.batches import Aim, Budgets, Fit, Waiting, plan
+from rerank_server.engine.failures import out_of_memory
 from rerank_server.engine.interface import Engine, Row
 from rerank_server.errors import ClosedError, ComputeError, ServerError
 from rerank_server.jobs import Computed, Job, Part, halves
-from rerank_server.workers import Crew, Staffing, Worker
+from rerank_server.workers import Crew, Speed, Staffing, Worker
 
 log = logging.getLogger(__name__)
 
-BUSY_WINDOW_S = 60.0
 HURRY_S = 1.0
 """For so long after a small request has come, another one is expected."""
 SHUTTING_DOWN = "The server is shutting down: send the request to another replica."
@@ -29,6 +28,9 @@ WORKER_ENDED = (
     "The model's thread ended while it computed this request: the server's log says why. Try again."
 )
 WORKERS_ENDED = "The model's threads keep ending on an error that the server's log shows: restart the server."
+ENGINE_BROKEN = (
+    "The model fails on everything since an error that the server's log shows: restart the server."
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,9 @@ class Batcher:
         if min(budgets.full, budgets.mixed, budgets.least) < 1:
             raise ValueError(f"{budgets}: batches must aim at one token at least")
         self._engine = engine
-        self._budgets = budgets
+        self._aim = Aim(budgets)
+        self._proven: Row | None = None
+        """The last row that was computed, by which a failed batch is told from an engine that is broken."""
         self._observe = observe
         # Every request that is not answered, in order of arrival, waiting or running.
         self._jobs: dict[Job, None] = {}
@@ -76,8 +80,8 @@ class Batcher:
         self._idle = 0
         self._credit = 0
         self._small_came = float("-inf")
-        self._speed = _Speed(1)
-        self._crew = Crew(self._work, self._bury, self._give_up)
+        self._speed = Speed(1)
+        self._crew = Crew(self._work, self._bury, lambda: self._give_up(WORKERS_ENDED))
         self.staff(staffing or Staffing())
 
     @property
@@ -102,7 +106,7 @@ class Batcher:
         `tokens_per_second` is what they are known to compute together, until more is seen.
         """
         with self._changed:
-            self._speed = _Speed(staffing.workers, tokens_per_second)
+            self._speed = Speed(staffing.workers, tokens_per_second)
             self._crew.staff(staffing)
             self._changed.notify_all()
 
@@ -118,9 +122,10 @@ class Batcher:
                 raise ClosedError(self._closed)
             self._jobs[job] = None
             self._queued[size] += job.tokens
-            if job.tokens <= self._budgets.full:
+            budgets = self._aim.budgets
+            if job.tokens <= budgets.full:
                 self._small_came = job.submitted
-            self._changed.notify(-(-job.tokens // self._budgets.least))
+            self._changed.notify(-(-job.tokens // budgets.least))
         try:
             return await asyncio.wrap_future(job.future)
         finally:
@@ -141,15 +146,25 @@ class Batcher:
 
     def _fail(self, jobs: Sequence[Job], error: ServerError) -> None:
         for job in jobs:
-            self._withdraw(job)
-            if not job.future.done():
-                job.future.set_exception(error)
+            # Under the lock: another worker may fail on another part of the same request.
+            with self._changed:
+                self._withdraw(job)
+                if not job.future.done():
+                    job.future.set_exception(error)
 
     def _work(self, worker: Worker) -> None:
-        while parts := self._next_batch(worker):
-            self._run(parts)
+        while taken := self._next_batch(worker):
+            parts, tried = taken
+            fit = self._run(parts)
             with self._changed:
+                self._learn(fit, tried)
                 del self._running[worker]
+
+    def _learn(self, fit: Fit, tried: Budgets) -> None:
+        before = self._aim.budgets.full
+        self._aim = self._aim.after(fit, tried)
+        if (now := self._aim.budgets.full) != before:
+            log.info("batches aim at %d tokens from now on, no longer at %d", now, before)
 
     def _bury(self, worker: Worker) -> None:
         """A worker died: fail the requests whose rows it was running, and no others."""
@@ -157,33 +172,35 @@ class Batcher:
             parts = self._running.pop(worker, [])
         self._fail([part.job for part in parts], ComputeError(WORKER_ENDED))
 
-    def _give_up(self) -> None:
+    def _give_up(self, why: str) -> None:
+        """Take no more rows and fail those that are there: the process must be started anew."""
         with self._changed:
-            self._closed = WORKERS_ENDED
+            self._closed = why
             orphans = list(self._jobs)
             self._changed.notify_all()
-        self._fail(orphans, ComputeError(WORKERS_ENDED))
+        self._fail(orphans, ComputeError(why))
 
-    def _next_batch(self, worker: Worker) -> list[Part]:
-        """Wait for rows and take some; nothing means that there will be none for this worker."""
+    def _next_batch(self, worker: Worker) -> tuple[list[Part], Budgets] | None:
+        """Wait for rows and take some, by the budgets of now; None: there will be none for this worker."""
         with self._changed:
             while True:
                 if worker.retired:
                     self._changed.notify()  # whoever woke this worker meant one that goes on
-                    return []
+                    return None
                 if jobs := [job for job in self._jobs if job.waits]:
                     break
                 if self._closed is not None:
-                    return []
+                    return None
                 self._idle += 1
                 try:
                     self._changed.wait()
                 finally:
                     self._idle -= 1
             now = time.monotonic()
+            budgets = self._aim.budgets
             batch = plan(
                 [Waiting(job.lengths, job.started, job.tokens) for job in jobs],
-                self._budgets,
+                budgets,
                 workers=self._crew.staffing.workers,
                 idle=1 + self._idle,
                 hurried=now - self._small_came < HURRY_S,
@@ -196,25 +213,52 @@ class Batcher:
                 if part.start == 0:
                     part.job.begun = now
             self._running[worker] = parts
-            return parts
+            return parts, budgets
 
-    def _run(self, parts: Sequence[Part]) -> None:
-        """Run a batch. If it fails, run each request's part by itself, so that only the culprit's fails."""
+    def _run(self, parts: Sequence[Part]) -> Fit:
+        """Run a batch, in halves where memory does not suffice for it; say how it fitted."""
         try:
             self._compute(parts)
         except Exception as error:
-            if _out_of_memory(error) and (smaller := halves(parts)):
-                log.warning("a batch of %d tokens did not fit: %s", sum(part.tokens for part in parts), error)
-                self._budgets = self._budgets.halved()
-                for half in smaller:
-                    self._run(half)
-                return
-            log.exception("a batch of %d requests failed", len(parts))
-            if len(parts) == 1:
-                self._fail([parts[0].job], _compute_error(error))
-                return
-            for part in parts:
-                self._run([part])
+            smaller = halves(parts) if out_of_memory(error) else []
+            if not smaller:
+                log.exception("a batch of %d requests failed", len(parts))
+                return self._blame(parts, error)
+            log.warning("a batch of %d tokens did not fit: %s", sum(part.tokens for part in parts), error)
+        else:
+            return Fit.WHOLE
+        # Outside of the handler: the error holds on to the memory of the batch.
+        return max(Fit.IN_PARTS, *(self._run(half) for half in smaller))
+
+    def _blame(self, parts: Sequence[Part], error: Exception) -> Fit:
+        """A batch failed: run each request's part by itself, so that only the culprit's fails.
+
+        Where the engine itself is broken nothing is run any more.
+        """
+        if not out_of_memory(error) and self._is_broken():
+            self._give_up(ENGINE_BROKEN)
+        elif len(parts) > 1:
+            return max(self._run([part]) for part in parts)
+        else:
+            self._fail([parts[0].job], _compute_error(error))
+        return Fit.UNKNOWN
+
+    def _is_broken(self) -> bool:
+        """Say whether the engine fails even on a row that it has computed before.
+
+        After an illegal access, a failed assertion or a fault of its memory a GPU computes nothing more for
+        this process.
+        """
+        with self._changed:
+            proven = self._proven
+        if proven is None:
+            return False
+        try:
+            self._engine.run([proven])
+        except Exception as error:
+            log.exception("the engine fails on a row that it has computed before")
+            return not out_of_memory(error)
+        return False
 
     def _compute(self, parts: Sequence[Part]) -> None:
         rows = [row for part in parts for row in part.rows]
@@ -223,13 +267,14 @@ class Batcher:
         now = time.monotonic()
         lengths = [len(row.ids) for row in rows]
         first = 0
-        for part in parts:
-            count = part.end - part.start
-            with self._changed:
+        with self._changed:
+            self._proven = rows[-1]
+            for part in parts:
+                count = part.end - part.start
                 computed = part.job.keep(part, vectors[first : first + count], now)
-            if computed is not None and not part.job.future.done():
-                part.job.future.set_result(computed)
-            first += count
+                if computed is not None and not part.job.future.done():
+                    part.job.future.set_result(computed)
+                first += count
         self._report(
             BatchReport(
                 rows=len(rows),
@@ -249,33 +294,6 @@ class Batcher:
             self._observe(report)
         except Exception:
             log.exception("a batch could not be measured")
-
-
-class _Speed:
-    """Tokens per second of all workers together, over the last busy minute."""
-
-    def __init__(self, workers: int, value: float | None = None) -> None:
-        self.workers = workers
-        self.value = value
-        self._batches: deque[tuple[int, float]] = deque()
-        self._tokens = 0
-        self._seconds = 0.0
-
-    def add(self, tokens: int, seconds: float) -> None:
-        """Count a batch, and forget those that were before the last busy minute of all workers."""
-        self._batches.append((tokens, seconds))
-        self._tokens += tokens
-        self._seconds += seconds
-        while len(self._batches) > 1 and self._seconds - self._batches[0][1] >= BUSY_WINDOW_S * self.workers:
-            old_tokens, old_seconds = self._batches.popleft()
-            self._tokens -= old_tokens
-            self._seconds -= old_seconds
-        if self._seconds > 0:
-            self.value = self.workers * self._tokens / self._seconds
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _compute_error(error: Exception) -> ComputeError:

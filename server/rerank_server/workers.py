@@ -13,6 +13,7 @@ from rerank_server.engine.threads import compute_with
 
 log = logging.getLogger(__name__)
 
+BUSY_WINDOW_S = 60.0
 DEATHS = 5
 DEATHS_WITHIN_S = 60.0
 """A worker that dies is replaced, but no more than so often in that time."""
@@ -99,6 +100,29 @@ def measure(engine: Engine, staffing: Staffing, rows: Sequence[Row]) -> float:
 
 def _is_broken(error: Exception) -> bool:
     return isinstance(error, threading.BrokenBarrierError)
+
+
+class Speed:
+    """Tokens per second of all workers together, over the last busy minute."""
+
+    def __init__(self, workers: int, value: float | None = None) -> None:
+        self.workers = workers
+        self.value = value
+        self._batches: deque[tuple[int, float]] = deque()
+        self._tokens = 0
+        self._seconds = 0.0
+
+    def add(self, tokens: int, seconds: float) -> None:
+        """Count a batch, and forget those that were before the last busy minute of all workers."""
+        self._batches.append((tokens, seconds))
+        self._tokens += tokens
+        self._seconds += seconds
+        while len(self._batches) > 1 and self._seconds - self._batches[0][1] >= BUSY_WINDOW_S * self.workers:
+            old_tokens, old_seconds = self._batches.popleft()
+            self._tokens -= old_tokens
+            self._seconds -= old_seconds
+        if self._seconds > 0:
+            self.value = self.workers * self._tokens / self._seconds
 
 
 class Worker:

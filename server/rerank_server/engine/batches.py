@@ -1,10 +1,13 @@
 """Which rows run together. Pure: lengths and budgets in tokens, no model and no clock."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import IntEnum
 
 SEPARATE_BATCH_COST = 64
 """Padded positions that cost about as much as starting one more forward pass (measured on a CPU)."""
+GROWS_AFTER = 100
+"""Batches that fit into memory until larger ones are tried again: one that fails then costs a hundredth."""
 
 
 def split(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
@@ -57,9 +60,46 @@ class Budgets:
         """Aim at the same whatever waits: for an accelerator, which computes one batch after the other."""
         return Budgets(tokens, tokens, tokens)
 
-    def halved(self) -> "Budgets":
-        """Aim at half: a batch did not fit into memory."""
-        return Budgets(*(max(1, tokens // 2) for tokens in (self.full, self.mixed, self.least)))
+    def halved(self, times: int) -> "Budgets":
+        """Aim at half, so many times over."""
+        return Budgets(*(max(1, tokens >> times) for tokens in (self.full, self.mixed, self.least)))
+
+
+class Fit(IntEnum):
+    """How a batch fitted into memory. Of a batch that was run in parts the greatest counts."""
+
+    WHOLE = 0
+    IN_PARTS = 1
+    UNKNOWN = 2
+    """A row or a request failed by itself: what ran beside it was not to blame."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What batches aim at: half after one that fitted in parts only, twice that again after many whole."""
+
+    most: Budgets
+    """At first, and again once memory suffices."""
+    halvings: int = 0
+    fitted: int = 0
+    """Batches that fitted since the last change; not counted where there is nothing to regain."""
+
+    @property
+    def budgets(self) -> Budgets:
+        """Return what the next batch aims at."""
+        return self.most.halved(self.halvings)
+
+    def after(self, fit: Fit, tried: Budgets) -> "Aim":
+        """Learn from a batch that aimed at `tried`. If that has changed since, another batch has told it."""
+        if fit is Fit.UNKNOWN or tried != self.budgets:
+            return self
+        if fit is Fit.IN_PARTS:
+            return self if tried.full == 1 else Aim(self.most, self.halvings + 1)
+        if self.halvings == 0:
+            return self
+        if self.fitted + 1 < GROWS_AFTER:
+            return replace(self, fitted=self.fitted + 1)
+        return Aim(self.most, self.halvings - 1)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_server.engine.batches import Batch, Budgets, Waiting, plan
+from rerank_server.engine.batches import GROWS_AFTER, Aim, Batch, Budgets, Fit, Waiting, plan
 from rerank_server.workers import Staffing, fastest, staffings
 
 BUDGETS = Budgets(full=1000, mixed=250, least=60)
-QUEUES = st.lists(st.lists(st.integers(1, 600), min_size=1, max_size=40), min_size=1, max_size=8)
+ROWS = st.lists(st.integers(1, 600), min_size=1, max_size=40).map(
+    lambda lengths: sorted(lengths, reverse=True)
+)
+"""Longest first, as a request's rows are run."""
+QUEUES = st.lists(ROWS, min_size=1, max_size=8)
 
 
 def waiting(*requests: list[int]) -> list[Waiting]:
@@ -68,6 +72,45 @@ def test_every_queue_runs_empty_and_the_oldest_gets_its_half(
         for place, count in zip(left, batch.counts, strict=True):
             started[place] += count
     assert started == [len(lengths) for lengths in queue]
+
+
+HALF = Budgets(500, 125, 30)
+
+
+@pytest.mark.parametrize(
+    ("halvings", "fit", "tried", "budgets"),
+    [
+        pytest.param(0, Fit.WHOLE, BUDGETS, BUDGETS, id="it fitted"),
+        pytest.param(0, Fit.IN_PARTS, BUDGETS, HALF, id="it fitted in parts only"),
+        pytest.param(1, Fit.IN_PARTS, BUDGETS, HALF, id="another worker's batch has told it already"),
+        pytest.param(1, Fit.IN_PARTS, HALF, Budgets(250, 62, 15), id="nor did half of it fit"),
+        pytest.param(0, Fit.UNKNOWN, BUDGETS, BUDGETS, id="a row by itself did not fit"),
+    ],
+)
+def test_what_a_batch_tells_of_the_next(halvings: int, fit: Fit, tried: Budgets, budgets: Budgets) -> None:
+    assert Aim(BUDGETS, halvings).after(fit, tried).budgets == budgets
+
+
+def test_the_aim_grows_back_after_batches_that_fitted_and_no_further() -> None:
+    aim = Aim(BUDGETS, 2)
+    for _ in range(GROWS_AFTER - 1):
+        aim = aim.after(Fit.WHOLE, aim.budgets)
+    assert aim.budgets == BUDGETS.halved(2)
+    aim = aim.after(Fit.UNKNOWN, aim.budgets).after(Fit.WHOLE, BUDGETS)
+    assert aim.budgets == BUDGETS.halved(2)
+    aim = aim.after(Fit.WHOLE, aim.budgets)
+    assert aim.budgets == HALF
+    for _ in range(2 * GROWS_AFTER):
+        aim = aim.after(Fit.WHOLE, aim.budgets)
+    assert aim == Aim(BUDGETS)
+
+
+def test_a_batch_aims_at_a_token_at_least_and_grows_from_there() -> None:
+    aim = Aim(Budgets.fixed(4))
+    for _ in range(9):
+        aim = aim.after(Fit.IN_PARTS, aim.budgets)
+    assert aim == Aim(Budgets.fixed(4), 2)
+    assert aim.budgets == Budgets.fixed(1)
 
 
 @pytest.mark.parametrize(
