@@ -21,6 +21,7 @@ class Scale:
     large_documents: int
     large_requests: int
     """Of the client that sends nothing else, a round."""
+    overload_seconds: float
     starts: int
     steady_requests: int
     """Before the memory is read for the first time; four times as many follow."""
@@ -38,6 +39,7 @@ FULL = Scale(
     mixed_rounds=3,
     large_documents=600,
     large_requests=3,
+    overload_seconds=60,
     starts=5,
     steady_requests=2000,
 )
@@ -53,6 +55,7 @@ QUICK = Scale(
     mixed_rounds=1,
     large_documents=60,
     large_requests=2,
+    overload_seconds=2,
     starts=1,
     steady_requests=40,
 )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from bench.figures import Figure, failed, show, without_bars
-from bench.server import causal, library, mixed, served, start, steady
+from bench.server import causal, library, mixed, overload, served, start, steady
 from bench.server.scale import FULL, QUICK, Scale
 
 Measure = Callable[[Path, Scale], list[Figure]]
@@ -16,6 +16,7 @@ ROWS: dict[str, Measure] = {
     "causal": causal.shared_prefix,
     "served": served.beside_peers,
     "mixed": mixed.small_beside_large,
+    "overload": overload.ten_times_too_much,
     "start": start.to_ready,
     "steady": steady.memory,
 }

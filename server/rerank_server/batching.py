@@ -131,11 +131,13 @@ class Batcher:
         finally:
             self._withdraw(job)
 
-    def close(self) -> None:
-        """Take no more rows, finish those that wait, and end the workers."""
+    def close(self, *, finish: bool = True) -> None:
+        """Take no more rows and end the workers; those that wait are finished, or fail with `ClosedError`."""
         with self._changed:
             self._closed = self._closed or SHUTTING_DOWN
+            unwanted = [] if finish else list(self._jobs)
             self._changed.notify_all()
+        self._fail(unwanted, ClosedError(SHUTTING_DOWN))
         self._crew.join()
 
     def _withdraw(self, job: Job) -> None:

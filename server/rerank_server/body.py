@@ -41,7 +41,7 @@ async def read_json(request: Request, held: "Held", deadline: Deadline) -> objec
 
 
 class Bodies:
-    """Counts the bytes of all bodies, from their announcement until their requests are answered."""
+    """Counts the bytes of all bodies, from their arrival until their requests are answered."""
 
     def __init__(self, largest: int, most: int = MOST_BYTES) -> None:
         """One may have `largest` bytes, all together `most`."""
@@ -60,20 +60,27 @@ class Bodies:
 
 
 class Held:
-    """One body, as far as it is announced or there."""
+    """One body, as far as it is there."""
 
     def __init__(self, bodies: Bodies) -> None:
         self.bytes = 0
         self._bodies = bodies
 
+    def announce(self, size: int) -> None:
+        """Raise `ApiError` where so many bytes are too many, whatever else there is.
+
+        They do not count before they are there: callers that announce much and send nothing cost nothing.
+        """
+        if size > self._bodies.largest:
+            raise too_large(self._bodies.largest)
+
     def count(self, size: int) -> None:
-        """Count it with `size` bytes, where it has not been with more.
+        """Count the `size` bytes that are there so far.
 
         Raises `ApiError`: `request_too_large`, or `overloaded` where it is too much beside others. One that
         is alone is never too much, so that it is not refused for ever.
         """
-        if size > self._bodies.largest:
-            raise too_large(self._bodies.largest)
+        self.announce(size)
         others = self._bodies.bytes - self.bytes
         if others and others + size > self._bodies.most:
             raise ApiError(
@@ -82,14 +89,14 @@ class Held:
                 f"{self._bodies.most} that it may hold: try again.",
                 retry_after=RETRY_AFTER_S,
             )
-        self._bodies.bytes += max(0, size - self.bytes)
-        self.bytes = max(self.bytes, size)
+        self._bodies.bytes += size - self.bytes
+        self.bytes = size
 
 
 async def _read(request: Request, held: Held) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdigit():
-        held.count(int(announced))
+        held.announce(int(announced))
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():

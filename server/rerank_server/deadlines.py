@@ -1,6 +1,7 @@
 """How long a request may take: the caller's header within the server's own bound. Pure."""
 
 import re
+from dataclasses import dataclass
 
 HEADER = "x-request-timeout"
 _SYNTAX = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(s|ms)?", re.ASCII)
@@ -21,9 +22,29 @@ def parse_timeout(text: str) -> float:
     return seconds
 
 
-def time_allowed(header: str | None, longest: float) -> float:
-    """Return the seconds that a request has: the server's bound, or less where the caller asks for less.
+@dataclass(frozen=True)
+class Deadline:
+    """When a request must be answered."""
 
-    Raises `ValueError` where the header cannot be read.
-    """
-    return longest if header is None else min(longest, parse_timeout(header))
+    seconds: float
+    """What it has in all: the server's bound, or less where the caller asks for less."""
+    longest: float
+    """The server's bound."""
+    began: float
+    """Monotonic seconds, when its headers were there."""
+
+    @classmethod
+    def of(cls, header: str | None, longest: float, began: float) -> "Deadline":
+        """Return the deadline of a request. Raises `ValueError` where the header cannot be read."""
+        return cls(longest if header is None else min(longest, parse_timeout(header)), longest, began)
+
+    def left(self, now: float) -> float:
+        """Return the seconds that are left at `now`, never less than 0."""
+        return max(0.0, self.began + self.seconds - now)
+
+    def missed(self, what: str, remedy: str) -> str:
+        """Say in two clauses what was not done in time, and what a caller can do."""
+        return (
+            f"{what} within {self.seconds:g} s: {remedy}, or allow more time with the header "
+            f"X-Request-Timeout (at most {self.longest:g} s here)."
+        )

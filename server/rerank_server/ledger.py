@@ -18,6 +18,9 @@ class Entry:
     estimated: int
     """Tokens that it counts for until they are counted and queued; 0 once it is tokenized."""
     counted: int = 0
+    """Tokens that are or were in the queue: of rows that come twice, once."""
+    tokenized: int = 0
+    """Token ids of all rows."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +72,15 @@ class Ledger:
             self._entries.discard(entry)
             self._characters -= demand.characters
 
-    def counted(self, share: Share, tokens: int) -> None:
-        """Take what was counted for the estimate of a query, whose tokens are in the queue from now on.
+    def counted(self, share: Share, tokens: int, tokenized: int) -> None:
+        """Take what was counted for the estimate of a query: `tokens` of it are in the queue from now on.
 
         It also says anew whether the request is a large one.
         """
         entry = share.entry
         self._forget(entry, min(share.estimated, entry.estimated))
         entry.counted += tokens
+        entry.tokenized += tokenized
         size = self.limits.size(entry.counted + entry.estimated)
         self._estimated[entry.size] -= entry.estimated
         self._estimated[size] += entry.estimated

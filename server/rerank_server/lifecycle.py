@@ -6,13 +6,12 @@ turn out wrong later takes no more traffic, and is loaded anew.
 """
 
 import asyncio
-import concurrent.futures
+import gc
 import logging
 import signal
-import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
 
 from rerank_api.errors import ApiError, ErrorCode
 from rerank_api.rerank_model import RerankModel
@@ -20,6 +19,7 @@ from rerank_api.status import ServerState, ServerStatus
 from rerank_api.verification import VerificationReport
 from rerank_server import sources
 from rerank_server.admission import Load
+from rerank_server.daemons import in_daemon_thread
 from rerank_server.errors import OverloadedError, ServerError
 from rerank_server.load import ScoringOptions, load
 from rerank_server.proof import prove
@@ -28,7 +28,6 @@ from rerank_server.settings import Settings
 from rerank_server.sources import Checkpoint, Progress, SourceError
 
 log = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 300.0
@@ -103,8 +102,7 @@ class Lifecycle:
         """Become ready, and again whenever the scores turn out wrong; runs until it is cancelled."""
         while True:
             await self.become_ready()
-            wrong = await self._proven_wrong.get()
-            await in_daemon_thread(wrong.close)
+            await _let_go(await self._proven_wrong.get())
             await asyncio.sleep(FIRST_PAUSE_S)
 
     async def become_ready(self) -> None:
@@ -272,19 +270,11 @@ class Lifecycle:
             self._status = self._status.model_copy(update={"message": message, "progress": share})
 
 
-def in_daemon_thread(work: Callable[[], Result]) -> Awaitable[Result]:
-    """Run blocking work that must not keep the process from ending (a download, a load)."""
-    future: concurrent.futures.Future[Result] = concurrent.futures.Future()
-    future.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001  # raised again where it is awaited
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True, name="bring-up").start()
-    return asyncio.wrap_future(future)
+async def _let_go(reranker: Reranker) -> None:
+    """Close a model, whose scores nobody is to have, and give its memory back for the next."""
+    await in_daemon_thread(partial(reranker.close, finish=False))
+    del reranker
+    gc.collect()
 
 
 def _options(manifest: RerankModel) -> ScoringOptions:

@@ -13,6 +13,7 @@ from rerank_server.families.checkpoint import read_checkpoint
 from rerank_server.families.interface import Dtype, Plan, Ranker, Truncate
 from rerank_server.families.registry import AUTO, choose_family
 from rerank_server.families.scales import Scale, logistic
+from rerank_server.imports import for_good
 
 Activation: TypeAlias = Literal["none", "sigmoid"]
 Report: TypeAlias = Callable[[str, float | None], None]
@@ -115,7 +116,8 @@ def _device(threads: int) -> str:
     # come in a thousand lengths: by default that grows by a gigabyte, and is no faster.
     for variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(variable, "32")
-    import torch
+    with for_good("torch"):
+        import torch
 
     torch.set_num_threads(threads)
     return "cuda:0" if torch.cuda.is_available() else "cpu"

@@ -40,13 +40,13 @@ class Metrics:
         )
         self._tokens = Counter(
             "rerank_tokens",
-            "Token ids that the model ran for the pairs that were scored.",
-            ["face"],
+            "Token ids of pairs that were tokenized, by what came of their request.",
+            ["face", "outcome"],
             registry=self.registry,
         )
         self._rejected = Counter(
             "rerank_rejected",
-            "Queries that were not let into the queue, by the bound that they ran into.",
+            "Requests that were not let into the queue, by the bound that they ran into.",
             ["reason"],
             registry=self.registry,
         )
@@ -99,7 +99,7 @@ class Metrics:
             "rerank_queued_tokens", "Token ids that wait for a batch.", ["size"], registry=self.registry
         )
         self._in_flight = Gauge(
-            "rerank_requests_in_flight", "Queries let in and not answered yet.", registry=self.registry
+            "rerank_requests_in_flight", "Requests let in and not answered yet.", registry=self.registry
         )
         self._workers = Gauge(
             "rerank_workers", "Threads that compute batches side by side.", registry=self.registry
@@ -129,7 +129,7 @@ class Metrics:
         `rerank_server.serving.outcome`.
         """
         self._pairs.labels(face, outcome).inc(pairs)
-        self._tokens.labels(face).inc(tokens)
+        self._tokens.labels(face, outcome).inc(tokens)
 
     def observe(self, report: Report) -> None:
         """Measure a batch or a request; called on any thread."""

@@ -1,11 +1,11 @@
 """Everything that is known of a model's scores, compared with what it computes, and written down."""
 
-import asyncio
 import sys
 import time
 
 from rerank_api.rerank_model import RerankModel
 from rerank_api.verification import ScoreComparison, VerificationReport
+from rerank_server.daemons import in_daemon_thread
 from rerank_server.goldens import goldens_of, published_for
 from rerank_server.reranker import Reranker
 from rerank_server.sources import Checkpoint
@@ -25,7 +25,7 @@ async def prove(reranker: Reranker, manifest: RerankModel, checkpoint: Checkpoin
     verdict = await verify(reranker, (*goldens_of(manifest), *published))
     message = verdict.message
     if verdict.suspects_weights:
-        cause = await asyncio.to_thread(unsound_tensor, checkpoint.path)
+        cause = await in_daemon_thread(lambda: unsound_tensor(checkpoint.path))
         if cause is not None:
             message = f"the scores are no numbers, because {cause}"
     return VerificationReport(

@@ -1,6 +1,5 @@
 """The request path: a query and documents in, scores out."""
 
-import asyncio
 import contextlib
 import dataclasses
 import logging
@@ -22,28 +21,25 @@ from rerank_server.admission import (
     default_tokens,
 )
 from rerank_server.batching import SHUTTING_DOWN, Batcher, BatchReport
+from rerank_server.daemons import in_daemon_thread
 from rerank_server.encoding import Encoder
 from rerank_server.engine.batches import Budgets
-from rerank_server.engine.interface import Row, Vectors
+from rerank_server.engine.interface import Vectors
 from rerank_server.engine.threads import usable_cores
 from rerank_server.errors import ClosedError, ComputeError, InputError, OverloadedError
 from rerank_server.families.interface import Cut, Truncate
 from rerank_server.families.scales import Scale, logistic
 from rerank_server.ledger import Ledger, Share
-from rerank_server.load import Activation, LoadedModel
+from rerank_server.load import CPU_BATCH_TOKENS, Activation, LoadedModel
 from rerank_server.observation import note_step
-from rerank_server.workers import Staffing, fastest, measure, staffings
+from rerank_server.warming import measure_cores, measure_queue
+from rerank_server.workers import Staffing, staffings
 
 log = logging.getLogger(__name__)
 
-CPU_BUDGETS = Budgets(full=1024, mixed=256, least=64)
-"""Larger batches gain nothing on a CPU, and a request waits for every one that is running."""
+CPU_BUDGETS = Budgets(full=CPU_BATCH_TOKENS, mixed=256, least=64)
 GPU_WORKERS = 2
 """One prepares its batch while the other's is computed."""
-WARM_UP = "warm up"
-WARM_UP_DOCUMENT = "A text of the usual length to warm up with. " * 8
-WARM_UP_BATCHES = 2
-"""That each worker of a GPU runs while it is measured, after as many that are not."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +234,7 @@ class Reranker:
         self._estimate.learn(encoded.sample)
         tokenized = time.monotonic()
         note_step("tokenize", began, tokenized)
-        self._ledger.counted(share, encoded.distinct_tokens)
+        self._ledger.counted(share, encoded.distinct_tokens, encoded.tokens)
         size = entry.size
         computed = await self._batcher.run(encoded.distinct, size)
         ended = time.monotonic()
@@ -258,54 +254,22 @@ class Reranker:
         somebody's choice. Raises what the engine raises.
         """
         if self.loaded.engine.device == "cpu":
-            staffing, speed = await asyncio.to_thread(self._measure, workers)
+            staffing, speed = await in_daemon_thread(
+                lambda: measure_cores(self.loaded, staffings(self._cores, workers), CPU_BUDGETS.mixed)
+            )
         else:
             staffing = Staffing(workers or GPU_WORKERS)
-            speed = await self._measure_queue(staffing)
+            speed = await measure_queue(self.loaded, self._batcher, staffing)
         self._batcher.staff(staffing, speed)
         limits = self._ledger.limits
         tokens = queue_tokens or default_tokens(speed, limits.large_from)
         self._ledger.limits = dataclasses.replace(limits, tokens=tokens)
         log.info("%s; %s tokens of small requests may wait, and of large ones", self.staffing, tokens)
 
-    def _measure(self, workers: int | None) -> tuple[Staffing, float]:
-        """Return how the cores are used best, and how many tokens a second that computes."""
-        row = self._warm_up_row()
-        batch = [row] * max(1, CPU_BUDGETS.mixed // len(row.ids))
-        measured = [
-            (staffing, measure(self.loaded.engine, staffing, batch))
-            for staffing in staffings(self._cores, workers)
-        ]
-        for staffing, speed in measured:
-            log.info("measured %s: %.0f tokens a second", staffing, speed)
-        best = fastest(measured)
-        return best, dict(measured)[best]
-
-    async def _measure_queue(self, staffing: Staffing) -> float:
-        """Return how many tokens a second `staffing` computes of full batches that come through the queue.
-
-        There a batch that does not fit into memory is run in halves. The first time is not measured: a GPU
-        loads its kernels then, and chooses among them.
-        """
-        self._batcher.staff(staffing)
-        row = await asyncio.to_thread(self._warm_up_row)
-        tokens = WARM_UP_BATCHES * staffing.workers * self.loaded.batch_tokens
-        rows = [row] * -(-tokens // len(row.ids))
-        await self._batcher.run(rows)
-        computed = await self._batcher.run(rows)
-        speed = len(rows) * len(row.ids) / max(computed.compute_seconds, 1e-9)
-        log.info("measured %s: %.0f tokens a second", staffing, speed)
-        return speed
-
-    def _warm_up_row(self) -> Row:
-        ranker = self.loaded.ranker
-        [row] = ranker.encode_documents(ranker.encode_query(WARM_UP), [WARM_UP_DOCUMENT], Cut("document"))
-        return row
-
-    def close(self) -> None:
-        """Take no more requests, finish those that are queued, and end the threads."""
+    def close(self, *, finish: bool = True) -> None:
+        """Take no more requests and end the threads; those that wait are finished, or fail."""
         self._closed = True
-        self._batcher.close()
+        self._batcher.close(finish=finish)
         self._encoder.close()
 
 

@@ -15,7 +15,7 @@ from rerank_api.status import ServerState
 from rerank_server.batching import SHUTTING_DOWN
 from rerank_server.deadlines import HEADER, Deadline
 from rerank_server.errors import ClosedError, InputError, OverloadedError, ServerError
-from rerank_server.ledger import Share
+from rerank_server.ledger import Entry, Share
 from rerank_server.lifecycle import Lifecycle
 from rerank_server.observation import note_request, note_tokens
 from rerank_server.ranking import Ranking, RankRequest
@@ -42,6 +42,19 @@ class Admitted:
     model: str
     reranker: Reranker
     share: Share
+
+
+@dataclass
+class Work:
+    """What has been done for a request, whatever becomes of it."""
+
+    entry: Entry | None = None
+    """None until it is let in."""
+
+    @property
+    def tokens(self) -> int:
+        """Return how many token ids its texts have, as far as they are tokenized."""
+        return self.entry.tokenized if self.entry else 0
 
 
 @contextlib.contextmanager

@@ -17,7 +17,16 @@ from rerank_server.faces.interface import Asked
 from rerank_server.lifecycle import Lifecycle
 from rerank_server.metrics import Metrics
 from rerank_server.ranking import Ranking
-from rerank_server.serving import Admitted, ClientGoneError, admit, deadline_of, in_time, outcome, rank
+from rerank_server.serving import (
+    Admitted,
+    ClientGoneError,
+    Work,
+    admit,
+    deadline_of,
+    in_time,
+    outcome,
+    rank,
+)
 
 CLIENT_CLOSED_REQUEST = 499
 """nginx's number for a caller that hung up; it is only ever counted, nobody is left to receive it."""
@@ -61,14 +70,15 @@ async def _answer(
         http.state.face = face = told_by_shape(path, header, face, body)
         asked = face.read(body)
         pairs = sum(len(request.documents) for request in asked.requests)
+        work = Work()
         try:
             rankings = await in_time(
-                http, _rank_all(lifecycle, asked, http.headers.get(MODEL_HEADER)), deadline
+                http, _rank_all(lifecycle, asked, http.headers.get(MODEL_HEADER), work), deadline
             )
         except (ApiError, ClientGoneError) as error:
-            metrics.ranked(face.name, outcome(error), pairs, 0)
+            metrics.ranked(face.name, outcome(error), pairs, work.tokens)
             raise
-        metrics.ranked(face.name, "ok", pairs, sum(ranking.tokens for ranking in rankings))
+        metrics.ranked(face.name, "ok", pairs, work.tokens)
         return face_response(asked.write(rankings, time.perf_counter() - started))
     except ApiError as error:
         return refusal_response(http.state.face, error)
@@ -76,7 +86,9 @@ async def _answer(
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
-async def _rank_all(lifecycle: Lifecycle, asked: Asked, routed_by: str | None) -> Sequence[Ranking]:
+async def _rank_all(
+    lifecycle: Lifecycle, asked: Asked, routed_by: str | None, work: Work
+) -> Sequence[Ranking]:
     """Let a request in whole, then rank its queries, many at a time; the first that fails ends the others."""
     queries = asked.requests
     if routed_by:
@@ -88,6 +100,7 @@ async def _rank_all(lifecycle: Lifecycle, asked: Asked, routed_by: str | None) -
             return await _rank_one(lifecycle, asked, number, query)
 
     with admit(lifecycle, queries) as admitted:
+        work.entry = admitted[0].share.entry
         if len(admitted) == 1:
             return [await _rank_one(lifecycle, asked, 0, admitted[0])]
         ranking = [asyncio.ensure_future(in_turn(number, query)) for number, query in enumerate(admitted)]

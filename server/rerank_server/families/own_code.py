@@ -22,11 +22,15 @@ class Known:
 
 
 PLAIN_CHOICE = "use one that transformers runs by itself, such as BAAI/bge-reranker-v2-m3"
+CAUSAL_CHOICE = "use Qwen/Qwen3-Reranker-0.6B"
+LARGE_CHOICE = "use BAAI/bge-reranker-v2-gemma"
 KNOWN = (
     Known("JinaBertForSequenceClassification", "jina-reranker-v1", PLAIN_CHOICE),
-    Known("JinaForRanking", "jina-reranker-v3, which ranks documents together", PLAIN_CHOICE),
-    Known("LayerWiseMiniCPMForCausalLM", "bge-reranker-v2-minicpm-layerwise", PLAIN_CHOICE),
-    Known("LlamaBidirectionalForSequenceClassification", "llama-nemotron-rerank", PLAIN_CHOICE),
+    Known("JinaForRanking", "jina-reranker-v3, which ranks documents together", CAUSAL_CHOICE),
+    Known(
+        "LayerWiseMiniCPMForCausalLM", "bge-reranker-v2-minicpm-layerwise", "use BAAI/bge-reranker-v2-gemma"
+    ),
+    Known("LlamaBidirectionalForSequenceClassification", "llama-nemotron-rerank", CAUSAL_CHOICE),
     Known(
         "NewForSequenceClassification",
         "gte-multilingual-reranker",

@@ -96,7 +96,7 @@ def test_a_collector_that_is_away_holds_nothing_up(start: Any) -> None:
 
 def test_without_the_variables_neither_sdk_nor_exporters_are_imported() -> None:
     program = (
-        "import sys, rerank_server.__main__\n"
+        "import sys, rerank_server.process\n"
         "from rerank_server.tracing import tracer_from\n"
         "assert tracer_from({}) is None\n"
         "sent = ('opentelemetry.sdk', 'opentelemetry.exporter')\n"

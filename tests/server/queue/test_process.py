@@ -3,6 +3,7 @@
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -66,14 +67,34 @@ def test_the_server_has_a_bound_of_its_own(start: Start) -> None:
     assert server.end() == 0
 
 
+def test_a_body_that_does_not_arrive_in_time_is_given_up(start: Start) -> None:
+    server = start()
+    with contextlib.closing(server.connect()) as connection:
+        connection.putrequest("POST", "/v1/rerank")
+        connection.putheader("Content-Length", "100")
+        connection.putheader("X-Request-Timeout", "300ms")
+        connection.endheaders(b'{"query":')
+        response = connection.getresponse()
+        error = json.loads(response.read())["error"]
+    assert (response.status, error["code"]) == (504, "timeout")
+    assert error["message"].startswith(
+        "The request's body did not arrive within 0.3 s: send it without pauses"
+    )
+    assert server.end() == 0
+
+
 def test_a_caller_that_hangs_up_leaves_the_queue(start: Start) -> None:
     server = start()
     with contextlib.closing(server.connect()) as connection:
         body = json.dumps({"query": "What?", "documents": documents(1, 1500)})
+        batches = metric(server.get("/metrics"), "rerank_batch_seconds_count")
         connection.request("POST", "/v1/rerank", body)
-        server.until(lambda status: status["queuedTokens"] > 0)
+        server.until(lambda _: metric(server.get("/metrics"), "rerank_batch_seconds_count") > batches)
+        assert server.status()["queuedTokens"] > 0
     server.until(lambda status: status["queuedTokens"] == 0)
-    assert metric(server.get("/metrics"), 'rerank_pairs_total{face="jina",outcome="gone"}') == 1500
+    page = server.get("/metrics")
+    assert metric(page, 'rerank_pairs_total{face="jina",outcome="gone"}') == 1500
+    assert metric(page, 'rerank_tokens_total{face="jina",outcome="gone"}') > 1500
     assert server.end() == 0
 
 
@@ -113,9 +134,32 @@ def test_sigterm_under_load_answers_everything_that_was_let_in_and_exits_with_0(
     assert any(status == 200 and closes for status, _, closes in answers), "answered on the way out"
 
 
-@pytest.mark.parametrize("option", ["--workers", "--queue-tokens", "--queue-requests", "--request-timeout-s"])
+def test_sigterm_costs_none_of_the_requests_that_are_in(start: Start) -> None:
+    server = start()
+    with ThreadPoolExecutor(12) as callers:
+        asked = [callers.submit(server.rerank, documents(number, 20)) for number in range(12)]
+        while metric(server.get("/metrics"), "rerank_requests_in_flight") < len(asked):
+            assert not any(each.done() for each in asked), "all of them are in at once"
+            time.sleep(0.02)
+        assert server.end() == 0
+        answers = [each.result() for each in asked]
+    assert [(status, len(body["results"])) for status, _, body in answers] == [(200, 20)] * 12
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--workers",
+        "--threads",
+        "--max-body-bytes",
+        "--queue-tokens",
+        "--queue-requests",
+        "--queue-characters",
+        "--request-timeout-s",
+    ],
+)
 def test_a_bound_of_nothing_is_refused(option: str, capfd: pytest.CaptureFixture[str]) -> None:
-    from rerank_server.__main__ import main
+    from rerank_server.process import main
 
     with pytest.raises(SystemExit):
         main(["--manifest", "model.yaml", option, "0"])

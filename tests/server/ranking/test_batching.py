@@ -421,3 +421,22 @@ def test_workers_that_fail_on_one_request_together_fail_it_once(
         asyncio.run(run(batcher, EVEN[:4]))
     batcher.close()
     assert "a worker of the model ended" not in caplog.text
+
+
+def test_what_waits_fails_at_once_where_a_model_is_closed_unfinished(gated: GatedEngine) -> None:
+    batcher = Batcher(gated, budgets=Budgets.fixed(FULL))
+
+    async def story() -> None:
+        begun = asyncio.ensure_future(batcher.run(EVEN))
+        await gated.until_reached()
+        waiting = asyncio.ensure_future(batcher.run(EVEN))
+        await asyncio.sleep(0)
+        closing = asyncio.ensure_future(asyncio.to_thread(lambda: batcher.close(finish=False)))
+        for each in (begun, waiting):
+            with pytest.raises(ClosedError):
+                await asyncio.wait_for(each, 10)
+        gated.open()
+        await closing
+
+    asyncio.run(story())
+    assert len(gated.batches) == 1
