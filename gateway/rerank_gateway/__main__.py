@@ -56,11 +56,11 @@ def _source(options: argparse.Namespace) -> "Source":
 
 async def _run_agent(source: "Source", socket_dir: Path, linger_s: float) -> int:
     from rerank_gateway.agent import Sockets, run
-    from rerank_gateway.ending import end_if_hung, set_when_told
+    from rerank_gateway.ending import end_if_hung, set_when_told, told_to_end
 
     stop = asyncio.Event()
     beside = (
-        asyncio.create_task(set_when_told(stop, socket_dir / "admin.sock", linger_s)),
+        asyncio.create_task(set_when_told(stop, told_to_end(), socket_dir / "admin.sock", linger_s)),
         asyncio.create_task(end_if_hung()),
     )
     code = 0

@@ -14,15 +14,23 @@ _BEAT_S = 5.0
 _LOOK_S = 0.25
 
 
-async def set_when_told(stop: asyncio.Event, envoy: Path, linger_s: float) -> None:
-    """Set `stop` after SIGTERM or SIGINT: once Envoy is gone, after `linger_s`, or at a second signal.
+def told_to_end() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set from now on, in the running loop.
 
-    In a pod both are told to end at the same time, and an Envoy that drains still has to hear where its
-    models answer. `envoy` is the socket of its administration.
+    Before anything is served: whoever sees a socket may send the signal, which would kill without it.
     """
     told = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, told.set)
+    return told
+
+
+async def set_when_told(stop: asyncio.Event, told: asyncio.Event, envoy: Path, linger_s: float) -> None:
+    """Set `stop` once `told` is set: when Envoy is gone, after `linger_s`, or when it is set again.
+
+    In a pod both are told to end at the same time, and an Envoy that drains still has to hear where its
+    models answer. `envoy` is the socket of its administration.
+    """
     await told.wait()
     told.clear()
     give_up = time.monotonic() + linger_s

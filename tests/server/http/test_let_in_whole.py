@@ -15,6 +15,7 @@ from rerank_server.faces.interface import Asked
 from rerank_server.faces.routes import QUERIES_AT_ONCE, _rank_all
 from rerank_server.lifecycle import Lifecycle
 from rerank_server.reranker import Report, Reranker
+from rerank_server.serving import Work
 from rerank_server.settings import Settings
 
 QUERIES = 3 * QUERIES_AT_ONCE
@@ -80,14 +81,14 @@ def test_a_full_queue_refuses_all_queries_of_a_request_before_the_first(ready: A
 
     async def story() -> None:
         first, second = (
-            asyncio.ensure_future(_rank_all(lifecycle, scores_of(QUERIES), None)) for _ in range(2)
+            asyncio.ensure_future(_rank_all(lifecycle, scores_of(QUERIES), None, Work())) for _ in range(2)
         )
         await asyncio.to_thread(ranker.asked.wait, 60)
         assert reranker.load.requests == 2
         estimated = reranker.queued_tokens
         assert estimated >= 2 * QUERIES
         with pytest.raises(ApiError) as refused:
-            await _rank_all(lifecycle, scores_of(QUERIES), None)
+            await _rank_all(lifecycle, scores_of(QUERIES), None, Work())
         assert refused.value.code is ErrorCode.OVERLOADED
         assert reranker.queued_tokens == estimated
         assert len(reports) == 1, "one refusal, and nothing that was computed"
@@ -98,26 +99,20 @@ def test_a_full_queue_refuses_all_queries_of_a_request_before_the_first(ready: A
     assert (reranker.load.requests, reranker.load.characters, reranker.queued_tokens) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("withdraw", [False, True], ids=["draining", "its scores are wrong"])
-def test_a_request_that_was_let_in_is_answered_whole_whatever_comes(withdraw: bool, ready: Any) -> None:
+def test_a_request_that_was_let_in_is_answered_whole_when_the_server_drains(ready: Any) -> None:
     lifecycle, _, ranker, _ = ready()
 
     async def story() -> None:
-        request = asyncio.ensure_future(_rank_all(lifecycle, scores_of(QUERIES), None))
+        request = asyncio.ensure_future(_rank_all(lifecycle, scores_of(QUERIES), None, Work()))
         await asyncio.to_thread(ranker.asked.wait, 60)
-        if withdraw:
-            lifecycle.reranker = None
-        else:
-            lifecycle.drain()
+        lifecycle.drain()
         with pytest.raises(ApiError) as refused:
-            await _rank_all(lifecycle, scores_of(1), None)
+            await _rank_all(lifecycle, scores_of(1), None, Work())
         assert refused.value.code is ErrorCode.MODEL_NOT_READY
         ranker.gate.set()
         assert len(await request) == QUERIES
 
-    reranker = lifecycle.reranker
     asyncio.run(story())
-    reranker.close()
 
 
 def test_one_query_that_fails_ends_the_others_and_leaves_nothing_behind(ready: Any) -> None:
@@ -128,7 +123,7 @@ def test_one_query_that_fails_ends_the_others_and_leaves_nothing_behind(ready: A
 
     async def story() -> None:
         with pytest.raises(ApiError) as refused:
-            await _rank_all(lifecycle, asked, None)
+            await _rank_all(lifecycle, asked, None, Work())
         assert (refused.value.code, refused.value.param) == (ErrorCode.INVALID_VALUE, f"text_1[{QUERIES}]")
         assert (reranker.load.requests, reranker.load.characters) == (0, 0)
         await asyncio.to_thread(until, lambda: reranker.queued_tokens == 0)
@@ -145,7 +140,7 @@ def test_a_request_that_is_tokenized_while_its_model_is_closed_is_sent_elsewhere
     asked = vllm_score.read({"text_1": "panda", "text_2": [f"{number}" for number in range(500)]})
 
     async def story() -> None:
-        request = asyncio.ensure_future(_rank_all(lifecycle, asked, None))
+        request = asyncio.ensure_future(_rank_all(lifecycle, asked, None, Work()))
         await asyncio.to_thread(ranker.asked.wait, 60)
         closing = asyncio.ensure_future(asyncio.to_thread(reranker.close))
         await asyncio.to_thread(until, lambda: reranker._encoder._closed)
