@@ -198,7 +198,8 @@ def test_service_accounts_get_tokens_that_the_api_knows(cluster: OneNode, namesp
 def test_each_write_is_logged_with_its_user(cluster: OneNode, namespace: str) -> None:
     cluster.kubectl("-n", namespace, "create", "configmap", "written")
     events = [json.loads(line) for line in cluster.audit_log.read_text(encoding="utf-8").splitlines()]
-    found = [event for event in events if event.get("objectRef", {}).get("name") == "written"]
+    about = {"name": "written", "namespace": namespace}
+    found = [event for event in events if about.items() <= event.get("objectRef", {}).items()]
     assert [(event["verb"], event["user"]["username"]) for event in found] == [("create", "admin")]
 
 

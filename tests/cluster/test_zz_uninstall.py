@@ -9,7 +9,12 @@ def test_models_that_are_deleted_after_the_operator_leave_nothing(models: Kube, 
     assert models.all(BUILT, "rerank.dev/model") != []
     release.uninstall()
     # Gateways take some seconds to end, for load balancers to notice.
-    eventually(lambda: _left(models.cluster) == [], "all of the release to go", seconds=120)
+    eventually(
+        lambda: _left(models.cluster) == [],
+        "all of the release to go",
+        else_show=lambda: _standing(models.cluster),
+        seconds=120,
+    )
     assert models.all("deployments", "rerank.dev/model") != []  # servers go on without their operator
     models("delete", "rerankmodels", "--all", "--timeout=60s")
     eventually(
@@ -23,3 +28,14 @@ def test_models_that_are_deleted_after_the_operator_leave_nothing(models: Kube, 
 
 def _left(cluster: Cluster) -> list[str]:
     return cluster.kubectl("get", "all,ingresses", "--namespace", NAMESPACE, "--output", "name").split()
+
+
+def _standing(cluster: Cluster) -> list[str]:
+    """Return what there is still, how it stands, and what was said of it."""
+    about = ("--namespace", NAMESPACE)
+    described = cluster.kubectl("describe", "all,ingresses,endpointslices", *about)
+    logs = cluster.kubectl(
+        "logs", *about, "--selector", "app.kubernetes.io/instance=rerank", "--all-containers", "--prefix",
+        "--ignore-errors", "--tail", "40",
+    )  # fmt: skip
+    return [*described.splitlines(), *logs.splitlines()]
