@@ -1,8 +1,9 @@
 """`python -m rerank_server --manifest FILE`: serve one model until SIGTERM."""
 
-from rerank_server.imports import for_good
+from rerank_server.imports import for_good, open_torch_ahead
 
 if __name__ == "__main__":
+    open_torch_ahead()
     with for_good("rerank_server.process"):
         from rerank_server.process import main
     main()

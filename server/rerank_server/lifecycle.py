@@ -6,7 +6,6 @@ turn out wrong later takes no more traffic, and is loaded anew.
 """
 
 import asyncio
-import gc
 import logging
 import signal
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from rerank_server.admission import Load
 from rerank_server.daemons import in_daemon_thread
 from rerank_server.errors import OverloadedError, ServerError
 from rerank_server.load import ScoringOptions, load
+from rerank_server.memory import give_free_memory_back
 from rerank_server.proof import prove
 from rerank_server.reranker import Observe, Reranker
 from rerank_server.settings import Settings
@@ -209,6 +209,7 @@ class Lifecycle:
             raise ServerError(_failure(report))
         self._to(ServerState.WARMING, "Running the first batches")
         await reranker.warm_up(self.settings.workers, self.settings.queue_tokens)
+        give_free_memory_back()
 
     def _note(self, report: VerificationReport) -> None:
         """Tell status, metrics and log what a verification found."""
@@ -274,7 +275,7 @@ async def _let_go(reranker: Reranker) -> None:
     """Close a model, whose scores nobody is to have, and give its memory back for the next."""
     await in_daemon_thread(partial(reranker.close, finish=False))
     del reranker
-    gc.collect()
+    give_free_memory_back()
 
 
 def _options(manifest: RerankModel) -> ScoringOptions:

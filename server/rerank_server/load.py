@@ -1,6 +1,5 @@
 """From a folder with a checkpoint to a model that is ready to rank."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from rerank_server.families.checkpoint import read_checkpoint
 from rerank_server.families.interface import Dtype, Plan, Ranker, Truncate
 from rerank_server.families.registry import AUTO, choose_family
 from rerank_server.families.scales import Scale, logistic
-from rerank_server.imports import for_good
+from rerank_server.imports import for_good, settle_torch
 
 Activation: TypeAlias = Literal["none", "sigmoid"]
 Report: TypeAlias = Callable[[str, float | None], None]
@@ -112,10 +111,7 @@ def choose_dtype(asked: Literal["auto", "float32", "bfloat16", "float16"], devic
 
 
 def _device(threads: int) -> str:
-    # Both are read when torch starts. oneDNN keeps what it compiled for each shape that it met, and batches
-    # come in a thousand lengths: by default that grows by a gigabyte, and is no faster.
-    for variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-        os.environ.setdefault(variable, "32")
+    settle_torch()
     with for_good("torch"):
         import torch
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from rerank_server.engine.cpu import operators
-from rerank_server.engine.cpu.attention import attend
+from rerank_server.engine.cpu.attention import attend, extent
 from rerank_server.engine.interface import Row
 from rerank_server.engine.readout import Classifier, NextToken, PooledVector, Readout, TokenVectors
 from rerank_server.errors import LoadError
@@ -115,6 +115,36 @@ def test_every_way_of_attention_gives_the_same(dtype: torch.dtype) -> None:
         parts = (each[None, :, row].float() for each in (queries, keys, values))
         expected = torch.nn.functional.scaled_dot_product_attention(*parts)[0].transpose(0, 1).flatten(1)
         assert (result[row] - expected).abs().max() <= (1e-5 if dtype is torch.float32 else 2e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("length", [20, 60, 150, 310])
+def test_a_row_attends_to_nothing_of_what_lies_beside_it(length: int, dtype: torch.dtype) -> None:
+    beside = 40
+    dice = torch.Generator().manual_seed(1)
+    quiet, loud = torch.randn(2, 3, 4, length + 2 * beside, 32, generator=dice).to(dtype)
+    loud *= 1e4
+    loud[:, :, beside : beside + length] = quiet[:, :, beside : beside + length]
+    lengths, attended = [beside, length, 10], [beside, length - 3, 10]
+    starts = [0, beside, beside + length]
+    one, other = (attend(*each, starts, lengths, attended=attended) for each in (quiet, loud))
+    row = slice(beside, beside + length)
+    assert torch.equal(one[row], other[row])
+    assert not other[beside + length + 10 :].any(), "tokens of no row attend to nothing"
+    parts = [each[None, :, row].float() for each in quiet]
+    parts[1:] = (each[:, :, : length - 3] for each in parts[1:])
+    expected = torch.nn.functional.scaled_dot_product_attention(*parts)[0].transpose(0, 1).flatten(1)
+    assert (one[row].float() - expected).abs().max() <= (1e-5 if dtype is torch.float32 else 2e-2)
+
+
+def test_rows_of_any_length_come_in_few_shapes(bert: Path) -> None:
+    engine = opened(bert, "cpu", Classifier(), "bfloat16").engine
+    computed = {engine.positions([300, 200, length]) for length in range(1, 400)}
+    assert all(each % 16 == 0 for each in computed)
+    assert len(computed) <= 400 / 32 + 2
+    assert all(0 <= engine.positions([length]) - length < 48 for length in range(1, 900))
+    extents = {extent(torch.bfloat16, 32, length) for length in range(48, 513)}
+    assert len(extents) <= 512 / 32
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

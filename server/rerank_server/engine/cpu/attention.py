@@ -12,15 +12,24 @@ from torch import Tensor
 from torch.nn import functional
 
 from rerank_server.engine.cpu.operators import product
+from rerank_server.engine.cpu.shapes import whole_vectors
 
 SHORTEST_FOR_BFLOAT16_PRODUCTS = 48
 """Tokens from which on plain products are faster than fused attention in bf16."""
 LEAST_FOR_ONEDNN = 9600
 """Tokens x size of a head, from which on oneDNN's products, head by head, are faster in fp32."""
 
+Way: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor, int], None]
+"""Queries, keys, values, and where the result goes: [heads, tokens, size] each; and how many to attend to."""
 
-Way: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], None]
-"""Queries, keys, values, and where the result goes: [heads, tokens of a row, size] each."""
+
+def extent(dtype: torch.dtype, size: int, length: int) -> int:
+    """Return how many tokens are multiplied for a row of `length`, from its first on, with heads of `size`.
+
+    Those after its last are of the rows that follow: they are given no weight, and what they themselves would
+    attend to is thrown away.
+    """
+    return length if _way(dtype, size, length) is _fused else whole_vectors(length)
 
 
 def attend(
@@ -36,36 +45,44 @@ def attend(
 
     `queries`, `keys` and `values` are [heads, tokens, size]; a row's tokens are `starts[i]` to
     `starts[i] + lengths[i]`, of which the first `attended[i]` are attended to, or all where it is None.
-    Returns [tokens, heads x size].
+    Rows lie one after another; tokens after the last attend to nothing. Returns [tokens, heads x size].
     """
     heads, tokens, size = queries.shape
     result = torch.empty(tokens, heads, size, dtype=queries.dtype)
     by_head = result.transpose(0, 1)
+    # In this order: what is written beyond the end of a row is overwritten by the next.
     for start, length, count in zip(starts, lengths, attended or lengths, strict=True):
-        row, seen = slice(start, start + length), slice(start, start + count)
-        _way(queries.dtype, length, size)(queries[:, row], keys[:, seen], values[:, seen], by_head[:, row])
+        row = slice(start, min(start + extent(queries.dtype, size, length), tokens))
+        way = _way(queries.dtype, size, length)
+        way(queries[:, row], keys[:, row], values[:, row], by_head[:, row], count)
+    result[starts[-1] + lengths[-1] :] = 0
     return result.view(tokens, heads * size)
 
 
-def _way(dtype: torch.dtype, length: int, size: int) -> Way:
+def _way(dtype: torch.dtype, size: int, length: int) -> Way:
     if dtype is torch.bfloat16:
         return _products if length >= SHORTEST_FOR_BFLOAT16_PRODUCTS else _fused
     return _head_by_head if length * size >= LEAST_FOR_ONEDNN else _fused
 
 
-def _fused(queries: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
-    out.copy_(functional.scaled_dot_product_attention(queries[None], keys[None], values[None])[0])
+def _fused(queries: Tensor, keys: Tensor, values: Tensor, out: Tensor, count: int) -> None:
+    attended = functional.scaled_dot_product_attention(
+        queries[None], keys[None, :, :count], values[None, :, :count]
+    )
+    out.copy_(attended[0])
 
 
-def _products(queries: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
+def _products(queries: Tensor, keys: Tensor, values: Tensor, out: Tensor, count: int) -> None:
     weights = torch.bmm(queries * queries.shape[-1] ** -0.5, keys.transpose(1, 2))
+    weights[:, :, count:] = float("-inf")
     torch.softmax(weights, -1, out=weights)
     torch.bmm(weights, values, out=out)
 
 
-def _head_by_head(queries: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
+def _head_by_head(queries: Tensor, keys: Tensor, values: Tensor, out: Tensor, count: int) -> None:
     scaled = (queries * queries.shape[-1] ** -0.5).contiguous()
     keys, values = keys.contiguous(), values.transpose(1, 2).contiguous()
     for head in range(len(scaled)):
-        weights = torch.softmax(product(scaled[head], keys[head]), -1)
-        out[head] = product(weights, values[head])
+        weights = product(scaled[head], keys[head])
+        weights[:, count:] = float("-inf")
+        out[head] = product(torch.softmax(weights, -1), values[head])

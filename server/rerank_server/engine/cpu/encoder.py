@@ -4,6 +4,7 @@ Every tensor is [tokens, width] with the rows of a batch one after another; no t
 of another row. Equal to transformers' `BertModel`, `RobertaModel` and `XLMRobertaModel` in evaluation mode.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rerank_server.engine.cpu.attention import attend
+from rerank_server.engine.cpu.attention import attend, extent
 from rerank_server.engine.cpu.operators import Linear
+from rerank_server.engine.cpu.shapes import rows_computed, tokens_computed
 from rerank_server.engine.interface import Row
 from rerank_server.engine.layout import Numbering
 
@@ -109,8 +111,9 @@ class LastLayerOfFirstTokens:
 
     def __call__(self, hidden: Tensor, batch: "Packed", heads: int) -> Tensor:
         """[tokens, width] -> [rows, width]."""
-        first = hidden[torch.tensor(batch.starts)]
-        return self.rest(_attend_first(self.query(first), self.key_value(hidden), batch, heads), first)
+        rows = len(batch.starts)
+        first = hidden[torch.tensor([*batch.starts, *[0] * (rows_computed(rows) - rows)])]
+        return self.rest(_attend_first(self.query(first), self.key_value(hidden), batch, heads), first)[:rows]
 
 
 @dataclass(frozen=True)
@@ -123,16 +126,24 @@ class Encoder:
     dtype: torch.dtype
 
     def __call__(self, batch: "Packed") -> Tensor:
-        """Return the last hidden states: [tokens, width], or [rows, width] of the rows' first tokens."""
+        """Return the last hidden states: [tokens, width], or [rows, width] of the rows' first tokens.
+
+        Tokens of no row are left out.
+        """
         hidden = self.embeddings(batch)
         for layer in self.layers:
             hidden = layer(hidden, batch, self.heads)
-        return hidden
+        return hidden[: sum(batch.lengths)]
+
+    def computed(self, lengths: Sequence[int]) -> int:
+        """Return how many tokens rows of these lengths are computed as, one after another."""
+        size = self.embeddings.words.shape[1] // self.heads
+        return tokens_computed(sum(lengths[:-1]) + extent(self.dtype, size, lengths[-1]))
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Rows one after another. Arrays are int64, [tokens]."""
+    """Rows one after another, and some tokens of no row after them. Arrays are int64, [tokens]."""
 
     ids: npt.NDArray[np.int64]
     positions: npt.NDArray[np.int64]
@@ -144,26 +155,31 @@ class Packed:
     """How many of a row's tokens are attended to, the first ones."""
 
 
-def pack(rows: Sequence[Row], numbering: Numbering) -> Packed:
-    """Put rows one after another."""
+def pack(rows: Sequence[Row], numbering: Numbering, tokens: int) -> Packed:
+    """Put rows one after another, and tokens of no row after them, `tokens` in all."""
     lengths = [len(row.ids) for row in rows]
-    ends = np.cumsum(lengths)
-    starts = ends - lengths
     segments = None
     if rows[0].type_ids is not None:
-        segments = _joined([row.type_ids or () for row in rows], int(ends[-1]))
+        segments = _joined([row.type_ids or () for row in rows], tokens)
+    positions = np.full(tokens, numbering.first, dtype=np.int64)
+    positions[: sum(lengths)] = np.concatenate([numbering.of(row.ids) for row in rows])
     return Packed(
-        ids=_joined([row.ids for row in rows], int(ends[-1])),
-        positions=np.concatenate([numbering.of(row.ids) for row in rows]).astype(np.int64),
+        ids=_joined([row.ids for row in rows], tokens),
+        positions=positions,
         segments=segments,
-        starts=starts.tolist(),
+        starts=[0, *itertools.accumulate(lengths[:-1])],
         lengths=lengths,
         attended=[len(row.ids) - row.unattended for row in rows],
     )
 
 
-def _joined(parts: Sequence[Sequence[int]], total: int) -> npt.NDArray[np.int64]:
-    return np.fromiter((number for part in parts for number in part), dtype=np.int64, count=total)
+def _joined(parts: Sequence[Sequence[int]], tokens: int) -> npt.NDArray[np.int64]:
+    joined = np.zeros(tokens, dtype=np.int64)
+    start = 0
+    for part in parts:
+        joined[start : start + len(part)] = part
+        start += len(part)
+    return joined
 
 
 def _attend(projected: Tensor, batch: Packed, heads: int) -> Tensor:
@@ -175,15 +191,20 @@ def _attend(projected: Tensor, batch: Packed, heads: int) -> Tensor:
 
 
 def _attend_first(first: Tensor, projected: Tensor, batch: Packed, heads: int) -> Tensor:
-    """Attention of each row's first token: [rows, width] and [tokens, 2 x width] -> [rows, width]."""
+    """Attention of each row's first token: [rows, width] and [tokens, 2 x width] -> [rows, width].
+
+    There may be more `first` than rows: those attend to nothing.
+    """
     rows, width = first.shape
     size = width // heads
     keys, values = projected.view(-1, 2, heads, size).permute(1, 2, 0, 3)  # [heads, tokens, size]
     keys = keys.transpose(1, 2)
     queries = (first * size**-0.5).view(rows, heads, 1, size)
-    attended = torch.empty(rows, heads, 1, size, dtype=first.dtype)
-    for place, (start, length) in enumerate(zip(batch.starts, batch.attended, strict=True)):
-        row = slice(start, start + length)
-        weights = torch.softmax(torch.bmm(queries[place], keys[:, :, row]), -1)
-        torch.bmm(weights, values[:, row], out=attended[place])
+    attended = torch.zeros(rows, heads, 1, size, dtype=first.dtype)
+    places = zip(batch.starts, batch.lengths, batch.attended, strict=True)
+    for place, (start, length, count) in enumerate(places):
+        row = slice(start, start + extent(first.dtype, size, length))
+        weights = torch.bmm(queries[place], keys[:, :, row])
+        weights[:, :, count:] = float("-inf")
+        torch.bmm(torch.softmax(weights, -1), values[:, row], out=attended[place])
     return attended.view(rows, width)

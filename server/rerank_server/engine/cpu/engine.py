@@ -1,13 +1,15 @@
 """The engine `cpu`: the encoder of our own, and in fp32 what is read out of it."""
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from rerank_server.engine.cpu.encoder import Encoder, Packed, pack
 from rerank_server.engine.interface import Outputs, Row
+
+Item = TypeVar("Item")
 
 
 class Head(Protocol):
@@ -35,25 +37,27 @@ class CpuEngine:
         return str(self._encoder.dtype).removeprefix("torch.")
 
     def positions(self, lengths: Sequence[int]) -> int:
-        """Return the tokens: nothing is padded."""
-        return sum(lengths)
+        """Return the tokens that are computed: some after the last row, for few shapes of tensors."""
+        return sum(self._encoder.computed(group) for group in _groups(lengths, lengths, self._max_tokens))
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row]) -> Outputs:
         """Return one fp32 array a row, in the order of `rows`."""
         outputs: Outputs = []
-        for group in _groups(rows, self._max_tokens):
-            batch = pack(group, self._encoder.embeddings.numbering)
+        lengths = [len(row.ids) for row in rows]
+        for group in _groups(rows, lengths, self._max_tokens):
+            tokens = self._encoder.computed([len(row.ids) for row in group])
+            batch = pack(group, self._encoder.embeddings.numbering, tokens)
             hidden = self._encoder(batch).float()
             outputs.extend(each.numpy() for each in self._head(hidden, batch))
         return outputs
 
 
-def _groups(rows: Sequence[Row], max_tokens: int) -> Iterator[Sequence[Row]]:
+def _groups(rows: Sequence[Item], lengths: Sequence[int], max_tokens: int) -> Iterator[Sequence[Item]]:
     start = tokens = 0
-    for place, row in enumerate(rows):
-        tokens += len(row.ids)
+    for place, length in enumerate(lengths):
+        tokens += length
         if tokens > max_tokens and place > start:
             yield rows[start:place]
-            start, tokens = place, len(row.ids)
+            start, tokens = place, length
     yield rows[start:]
