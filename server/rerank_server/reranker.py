@@ -38,6 +38,8 @@ from rerank_server.workers import Staffing, staffings
 log = logging.getLogger(__name__)
 
 CPU_BUDGETS = Budgets(full=CPU_BATCH_TOKENS, mixed=256, least=64)
+MEASURED_TOKENS = CPU_BUDGETS.mixed // 2
+"""Of the batches by which ways to use the cores are compared: enough to tell, little to wait for."""
 GPU_WORKERS = 2
 """One prepares its batch while the other's is computed."""
 
@@ -255,7 +257,7 @@ class Reranker:
         """
         if self.loaded.engine.device == "cpu":
             staffing, speed = await in_daemon_thread(
-                lambda: measure_cores(self.loaded, staffings(self._cores, workers), CPU_BUDGETS.mixed)
+                lambda: measure_cores(self.loaded, staffings(self._cores, workers), MEASURED_TOKENS)
             )
         else:
             staffing = Staffing(workers or GPU_WORKERS)
