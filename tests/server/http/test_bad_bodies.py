@@ -1,7 +1,6 @@
 """Bodies that are huge, odd or broken, to every face over a real server with a real model."""
 
 import contextlib
-import http.client
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -197,8 +196,7 @@ def test_the_content_type_does_not_matter(minilm: Any, face: Face, content_type:
 @every_face
 def test_a_body_in_chunks_is_read_whole(minilm: Any, face: Face, size: int) -> None:
     body = json.dumps(body_of(face, ["panda " * (size % 100), "b"])).encode()
-    connection = http.client.HTTPConnection("127.0.0.1", minilm.port, timeout=60)
-    with contextlib.closing(connection):
+    with contextlib.closing(minilm.connect()) as connection:
         pieces = (body[start : start + size] for start in range(0, len(body), size))
         connection.request("POST", path_of(face), pieces, encode_chunked=True)
         response = connection.getresponse()

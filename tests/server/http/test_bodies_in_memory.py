@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import http.client
 import json
 import time
 from collections.abc import Iterator
@@ -72,8 +71,7 @@ def test_a_body_above_the_bound_of_all_is_read_where_it_is_the_only_one() -> Non
 def test_what_is_announced_and_never_sent_costs_nobody_anything(minilm: Any) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(2 * MOST_BYTES // MAX_BODY_BYTES):
-            connection = http.client.HTTPConnection("127.0.0.1", minilm.port, timeout=60)
-            stack.callback(connection.close)
+            connection = stack.enter_context(contextlib.closing(minilm.connect()))
             connection.putrequest("POST", "/v1/rerank")
             connection.putheader("Content-Length", str(MAX_BODY_BYTES))
             connection.endheaders(b'{"query": "q",')
@@ -83,8 +81,7 @@ def test_what_is_announced_and_never_sent_costs_nobody_anything(minilm: Any) -> 
 def test_slow_connections_cannot_fill_the_memory_and_leave_room_once_they_are_gone(minilm: Any) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(MOST_BYTES // MAX_BODY_BYTES):
-            connection = http.client.HTTPConnection("127.0.0.1", minilm.port, timeout=60)
-            stack.callback(connection.close)
+            connection = stack.enter_context(contextlib.closing(minilm.connect()))
             connection.putrequest("POST", "/v1/rerank")
             connection.putheader("Content-Length", str(MAX_BODY_BYTES))
             connection.endheaders(b'{"query": "q",'.ljust(MAX_BODY_BYTES - 1))

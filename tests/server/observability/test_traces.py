@@ -38,7 +38,8 @@ def test_a_request_is_a_span_in_its_callers_trace_with_a_child_for_each_part_of_
         OTEL_BSP_SCHEDULE_DELAY="100",
     )
     began = time.time_ns()
-    assert server.rerank(MARKER, f"two {MARKER}", query=MARKER, traceparent=f"00-{TRACE}-{PARENT}-01") == 200
+    body = {"query": MARKER, "documents": [MARKER, f"two {MARKER}"]}
+    assert server.post("/v1/rerank", body, traceparent=f"00-{TRACE}-{PARENT}-01")[0] == 200
     spans = {span["name"]: span for span in collector.wait_for(4)}
     ended = time.time_ns()
     assert set(spans) == {"POST /v1/rerank", "tokenize", "queue", "compute"}
@@ -66,9 +67,9 @@ def test_a_request_is_a_span_in_its_callers_trace_with_a_child_for_each_part_of_
     assert resource["deployment.environment"] == "tests"
     assert resource["service.version"]
 
-    assert server.rerank() == 422
+    assert server.rerank(query="what is a panda", documents=[])[0] == 422
     assert server.request("GET", "/readyz")[0] == 200
-    assert server.stop() == 0
+    assert server.end() == 0
     refused = [
         span
         for span in collector.spans()
@@ -88,10 +89,10 @@ def test_a_collector_that_is_away_holds_nothing_up(start: Any) -> None:
         OTEL_EXPORTER_OTLP_TIMEOUT="1",
         OTEL_BSP_SCHEDULE_DELAY="50",
     )
-    assert server.rerank("a bear") == 200
+    assert server.rerank(query="what is a panda", documents=["a bear"])[0] == 200
     time.sleep(0.2)
-    assert server.rerank("a bear") == 200
-    assert server.stop() == 0
+    assert server.rerank(query="what is a panda", documents=["a bear"])[0] == 200
+    assert server.end() == 0
 
 
 def test_without_the_variables_neither_sdk_nor_exporters_are_imported() -> None:

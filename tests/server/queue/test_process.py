@@ -10,13 +10,23 @@ from typing import Any
 
 import pytest
 
+from tests.support.servers import Server
+
 LONG = "The giant panda is a bear species endemic to China, and it eats bamboo all day long. " * 10
 
-Start = Callable[..., Any]
+Start = Callable[..., Server]
 
 
 def documents(number: int, count: int) -> list[str]:
     return [f"{number}.{place} {LONG}" for place in range(count)]
+
+
+def body_of(documents: list[str]) -> bytes:
+    return json.dumps({"query": "What?", "documents": documents}).encode()
+
+
+def rerank(server: Server, documents: list[str], **headers: str) -> tuple[int, dict[str, str], Any]:
+    return server.full("POST", "/v1/rerank", body_of(documents), **headers)
 
 
 def metric(page: str, name: str) -> float:
@@ -27,7 +37,7 @@ def test_an_overloaded_server_refuses_with_retry_after_and_answers_whom_it_let_i
     server = start("--queue-tokens", "2000", "--workers", "2")
     assert server.status()["workers"].startswith("2 workers of ")
     with ThreadPoolExecutor(40) as callers:
-        answers = list(callers.map(lambda number: server.rerank(documents(number, 4)), range(120)))
+        answers = list(callers.map(lambda number: rerank(server, documents(number, 4)), range(120)))
     statuses = [status for status, _, _ in answers]
     assert set(statuses) == {200, 429}
     for status, headers, body in answers:
@@ -37,7 +47,7 @@ def test_an_overloaded_server_refuses_with_retry_after_and_answers_whom_it_let_i
             assert "may" in body["error"]["message"]
         else:
             assert len(body["results"]) == 4
-    page = server.get("/metrics")
+    page = server.metrics()
     assert metric(page, 'rerank_rejected_total{reason="small"}') == statuses.count(429)
     assert metric(page, 'rerank_pairs_total{face="jina",outcome="ok"}') == 4 * statuses.count(200)
     assert metric(page, 'rerank_pairs_total{face="jina",outcome="rejected"}') == 4 * statuses.count(429)
@@ -50,12 +60,12 @@ def test_an_overloaded_server_refuses_with_retry_after_and_answers_whom_it_let_i
 
 def test_a_request_that_runs_out_of_time_is_answered_504_and_leaves_the_queue(start: Start) -> None:
     server = start()
-    status, _, body = server.rerank(documents(1, 1500), **{"X-Request-Timeout": "200ms"})
+    status, _, body = rerank(server, documents(1, 1500), **{"X-Request-Timeout": "200ms"})
     assert (status, body["error"]["code"]) == (504, "timeout")
     assert "0.2 s" in body["error"]["message"]
     server.until(lambda status: status["queuedTokens"] == 0)
-    assert server.rerank(["a panda"], **{"X-Request-Timeout": "60"})[0] == 200
-    status, _, body = server.rerank(["a panda"], **{"X-Request-Timeout": "soon"})
+    assert rerank(server, ["a panda"], **{"X-Request-Timeout": "60"})[0] == 200
+    status, _, body = rerank(server, ["a panda"], **{"X-Request-Timeout": "soon"})
     assert (status, body["error"]["code"]) == (400, "invalid_request")
     assert "X-Request-Timeout is `soon`" in body["error"]["message"]
     assert server.end() == 0
@@ -63,7 +73,7 @@ def test_a_request_that_runs_out_of_time_is_answered_504_and_leaves_the_queue(st
 
 def test_the_server_has_a_bound_of_its_own(start: Start) -> None:
     server = start("--request-timeout-s", "0.2")
-    assert server.rerank(documents(1, 1500), **{"X-Request-Timeout": "60"})[0] == 504
+    assert rerank(server, documents(1, 1500), **{"X-Request-Timeout": "60"})[0] == 504
     assert server.end() == 0
 
 
@@ -86,13 +96,12 @@ def test_a_body_that_does_not_arrive_in_time_is_given_up(start: Start) -> None:
 def test_a_caller_that_hangs_up_leaves_the_queue(start: Start) -> None:
     server = start()
     with contextlib.closing(server.connect()) as connection:
-        body = json.dumps({"query": "What?", "documents": documents(1, 1500)})
-        batches = metric(server.get("/metrics"), "rerank_batch_seconds_count")
-        connection.request("POST", "/v1/rerank", body)
-        server.until(lambda _: metric(server.get("/metrics"), "rerank_batch_seconds_count") > batches)
+        batches = metric(server.metrics(), "rerank_batch_seconds_count")
+        connection.request("POST", "/v1/rerank", body_of(documents(1, 1500)))
+        server.until(lambda _: metric(server.metrics(), "rerank_batch_seconds_count") > batches)
         assert server.status()["queuedTokens"] > 0
     server.until(lambda status: status["queuedTokens"] == 0)
-    page = server.get("/metrics")
+    page = server.metrics()
     assert metric(page, 'rerank_pairs_total{face="jina",outcome="gone"}') == 1500
     assert metric(page, 'rerank_tokens_total{face="jina",outcome="gone"}') > 1500
     assert server.end() == 0
@@ -106,11 +115,7 @@ def test_sigterm_under_load_answers_everything_that_was_let_in_and_exits_with_0(
         with contextlib.closing(server.connect()) as connection:
             while not stop.is_set():
                 try:
-                    connection.request(
-                        "POST",
-                        "/v1/rerank",
-                        json.dumps({"query": "What?", "documents": documents(number, 20)}),
-                    )
+                    connection.request("POST", "/v1/rerank", body_of(documents(number, 20)))
                     response = connection.getresponse()
                     body = json.loads(response.read())
                 except OSError as error:
@@ -137,8 +142,8 @@ def test_sigterm_under_load_answers_everything_that_was_let_in_and_exits_with_0(
 def test_sigterm_costs_none_of_the_requests_that_are_in(start: Start) -> None:
     server = start()
     with ThreadPoolExecutor(12) as callers:
-        asked = [callers.submit(server.rerank, documents(number, 20)) for number in range(12)]
-        while metric(server.get("/metrics"), "rerank_requests_in_flight") < len(asked):
+        asked = [callers.submit(rerank, server, documents(number, 20)) for number in range(12)]
+        while metric(server.metrics(), "rerank_requests_in_flight") < len(asked):
             assert not any(each.done() for each in asked), "all of them are in at once"
             time.sleep(0.02)
         assert server.end() == 0
