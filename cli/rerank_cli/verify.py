@@ -202,6 +202,7 @@ async def _loaded(manifest: RerankModel, engine: str) -> AsyncIterator["Lifecycl
     """Bring a model up as a server does, telling how far it is; wrong scores are reported, not raised."""
     try:
         from rerank_server.errors import ServerError
+        from rerank_server.families.engines import AUTO, ENGINES
         from rerank_server.lifecycle import Lifecycle
         from rerank_server.settings import Settings
     except ModuleNotFoundError as error:
@@ -209,6 +210,8 @@ async def _loaded(manifest: RerankModel, engine: str) -> AsyncIterator["Lifecycl
             f"Models are verified by the server, of which {error.name} is missing: install "
             "rerank-operator[server], or ask a running server with --server URL."
         ) from error
+    if engine not in {AUTO, *ENGINES}:
+        raise UsageError(f"The engine {engine} is not known: write {', '.join((AUTO, *ENGINES))}.")
     logging.getLogger("rerank_server").setLevel(logging.CRITICAL)  # the report says it all
     verify = manifest.spec.verify.model_copy(update={"required": False})
     tolerant = manifest.model_copy(update={"spec": manifest.spec.model_copy(update={"verify": verify})})

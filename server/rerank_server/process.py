@@ -20,6 +20,7 @@ from rerank_api.rerank_model import RerankModel
 from rerank_api.status import ServerState
 from rerank_server import logs
 from rerank_server.app import create_app
+from rerank_server.families.engines import AUTO, ENGINES
 from rerank_server.lifecycle import Lifecycle
 from rerank_server.metrics import Metrics
 from rerank_server.observation import AsgiApp, Message, Observer, Receive, Scope, Send, observed
@@ -142,7 +143,10 @@ def _parser() -> argparse.ArgumentParser:
         "--threads", type=_at_least_one, help="CPU threads for the model (default: one a core)"
     )
     parser.add_argument(
-        "--engine", default="auto", help="compute with this engine or not at all (%(default)s)"
+        "--engine",
+        default=AUTO,
+        choices=(AUTO, *ENGINES),
+        help="compute with this engine or not at all (%(default)s)",
     )
     parser.add_argument("--cache-dir", type=Path, help="where downloads are kept")
     parser.add_argument(

@@ -96,6 +96,12 @@ def test_a_model_that_cannot_be_loaded_is_a_sentence(tmp_path: Path) -> None:
     assert shown.stderr.count("\n") == 1
 
 
+def test_an_engine_that_there_is_not_is_refused_before_anything_is_fetched() -> None:
+    shown = verify("package:there-is-no-such-package", "--engine", "fast")
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert shown.stderr == "rerank: The engine fast is not known: write auto, cpu, causal, packed, padded.\n"
+
+
 REPORT = VerificationReport(
     passed=False,
     checked=1,

@@ -18,6 +18,8 @@ from rerank_server.families.transformer import Transformer
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
+ENGINES = ("cpu", "causal", "packed", "padded")
+"""By name, the best first."""
 Candidate = Callable[[], Computed]
 """Loads the weights into an engine. Raises `Declined` and `LoadError`."""
 
@@ -55,9 +57,10 @@ def _sentences(declined: Mapping[str, Sequence[str]]) -> list[str]:
 def _candidates(files: CheckpointFiles, plan: Plan, readout: Readout) -> Mapping[str, Candidate]:
     """Return the engines by name, the best first."""
     transformer = Transformer(files, plan, readout)
-    return {
-        "cpu": partial(open_for_cpu, files, plan, readout),
-        "causal": transformer.causal,
-        "packed": transformer.packed,
-        "padded": transformer.padded,
-    }
+    openers = (
+        partial(open_for_cpu, files, plan, readout),
+        transformer.causal,
+        transformer.packed,
+        transformer.padded,
+    )
+    return dict(zip(ENGINES, openers, strict=True))

@@ -169,3 +169,15 @@ def test_a_bound_of_nothing_is_refused(option: str, capfd: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         main(["--manifest", "model.yaml", option, "0"])
     assert option in capfd.readouterr().err
+
+
+def test_an_engine_that_there_is_not_is_refused_before_anything_is_fetched(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from rerank_server.process import main
+
+    with pytest.raises(SystemExit):
+        main(["--manifest", "model.yaml", "--engine", "fast"])
+    refusal = capfd.readouterr().err
+    assert "--engine" in refusal
+    assert all(name in refusal for name in ("'fast'", "auto", "cpu", "causal", "packed", "padded"))
