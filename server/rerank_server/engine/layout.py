@@ -183,17 +183,6 @@ def passes(rows: Sequence[Row], max_tokens: int, *, share: bool = False) -> Iter
     yield range(start, len(rows))
 
 
-def halves(lengths: Sequence[int]) -> int:
-    """Return how many of these rows, two at least, make up about half of their tokens: 1 to len - 1."""
-    half = sum(lengths) / 2
-    tokens = 0
-    for count, length in enumerate(lengths[:-1], 1):
-        tokens += length
-        if tokens >= half:
-            return count
-    return len(lengths) - 1
-
-
 def _edges(lengths: Sequence[int]) -> Places:
     edges = np.zeros(len(lengths) + 1, dtype=np.int32)
     np.cumsum(lengths, out=edges[1:])

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from rerank_server.engine.attention import NAME, Batch, Unpackable, current, register
-from rerank_server.engine.budget import TokenBudget, if_it_fits
 from rerank_server.engine.heads import Head, OwnHead
 from rerank_server.engine.interface import Outputs, Row, Vectors
-from rerank_server.engine.layout import Layout, halves, lay_out, passes
+from rerank_server.engine.layout import Layout, lay_out, passes
+from rerank_server.engine.memory import given_back
 from rerank_server.engine.packable import Shape, reduction
 from rerank_server.engine.segments import Segments
 from rerank_server.engine.staging import Arriving, Staging
@@ -51,7 +50,7 @@ class PackedEngine:
         self._head = head
         self._shape = shape
         self._share = share
-        self._budget = TokenBudget(max_tokens)
+        self._max_tokens = max_tokens
         self._staging = Staging(model.device)
         self._before: str | None = None
         self._hooks: list[Any] = []
@@ -88,30 +87,16 @@ class PackedEngine:
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row]) -> Outputs:
-        """Return an fp32 array a row, in the order of `rows`.
-
-        Where the device's memory does not suffice the rows are run in halves, and later passes are smaller;
-        not so where it does not suffice for a row by itself, which is an error: no smaller pass would help.
-        """
+        """Return an fp32 array a row, in the order of `rows`."""
         outputs: Outputs = [np.empty(0, dtype=np.float32)] * len(rows)
-        lengths = [len(row.ids) for row in rows]
-        waiting: deque[Sequence[int]] = deque(passes(rows, self._budget.tokens, share=self._share))
         begun: deque[_Begun] = deque()
-        too_large: list[int] = []
-        while waiting or begun:
-            if waiting and len(begun) < PASSES_IN_FLIGHT:
-                places = waiting.popleft()
-                one = if_it_fits(partial(self._begin, rows, places), places, self._model.device)
-                if one is not None:
-                    begun.append(one)
-                    continue
-                too_large.append(sum(lengths[place] for place in places))
-                middle = halves([lengths[place] for place in places])
-                waiting.extendleft([places[middle:], places[:middle]])
-            if begun:
+        with given_back(self._model.device):
+            for places in passes(rows, self._max_tokens, share=self._share):
+                if len(begun) == PASSES_IN_FLIGHT:
+                    self._deliver(begun.popleft(), outputs)
+                begun.append(self._begin(rows, places))
+            while begun:
                 self._deliver(begun.popleft(), outputs)
-        if too_large:
-            self._budget.shrink(min(too_large))
         return outputs
 
     def _begin(self, rows: Sequence[Row], places: Sequence[int]) -> _Begun:

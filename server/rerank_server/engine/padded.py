@@ -1,10 +1,8 @@
 """The engine that runs every transformers model: rows of similar length, padded to the longest."""
 
 import inspect
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,9 +10,9 @@ import torch
 from torch import Tensor
 
 from rerank_server.engine.batches import split
-from rerank_server.engine.budget import TokenBudget, if_it_fits
 from rerank_server.engine.heads import Head, OwnHead
 from rerank_server.engine.interface import Outputs, Row, Vectors
+from rerank_server.engine.memory import given_back
 from rerank_server.engine.segments import Segments, last_counted, places_in_padded
 
 if TYPE_CHECKING:
@@ -48,7 +46,7 @@ class PaddedEngine:
         self._model = model
         self._head = head
         self._pad_id = pad_id
-        self._budget = TokenBudget(max_tokens)
+        self._max_tokens = max_tokens
         # A causal model would otherwise store keys and values for tokens that never come.
         takes_cache = "use_cache" in inspect.signature(model.base_model.forward).parameters
         self._without_cache = {"use_cache": False} if takes_cache else {}
@@ -65,33 +63,18 @@ class PaddedEngine:
 
     def positions(self, lengths: Sequence[int]) -> int:
         """Return how many positions rows of these lengths take, padding included."""
-        groups = split(lengths, self._budget.tokens)
+        groups = split(lengths, self._max_tokens)
         return sum(len(group) * lengths[group[0]] for group in groups)
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row]) -> Outputs:
-        """Return an fp32 array a row, in the order of `rows`.
-
-        Where the device's memory does not suffice the rows are run in halves, and later groups are smaller;
-        not so where it does not suffice for a row by itself, which is an error: no smaller group would help.
-        """
+        """Return an fp32 array a row, in the order of `rows`."""
         outputs: Outputs = [np.empty(0, dtype=np.float32)] * len(rows)
-        lengths = [len(row.ids) for row in rows]
-        waiting = deque(split(lengths, self._budget.tokens))
-        too_large: list[int] = []
-        while waiting:
-            group = waiting.popleft()
-            chosen = [rows[index] for index in group]
-            arrays = if_it_fits(partial(self._run_group, chosen), group, self._model.device)
-            if arrays is None:
-                too_large.append(len(group) * lengths[group[0]])
-                middle = len(group) // 2
-                waiting.extendleft([group[middle:], group[:middle]])
-                continue
-            for index, array in zip(group, arrays, strict=True):
-                outputs[index] = array
-        if too_large:
-            self._budget.shrink(min(too_large))
+        with given_back(self._model.device):
+            for group in split([len(row.ids) for row in rows], self._max_tokens):
+                arrays = self._run_group([rows[index] for index in group])
+                for index, array in zip(group, arrays, strict=True):
+                    outputs[index] = array
         return outputs
 
     def _run_group(self, rows: Sequence[Row]) -> Sequence[Vectors]:

@@ -1,11 +1,14 @@
 """The engines on a GPU, where there is one."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from rerank_server.batching import Batcher
+from rerank_server.engine.batches import Budgets
 from rerank_server.engine.heads import OwnHead, head_for, keep_head_in_float32
 from rerank_server.engine.interface import Row
 from rerank_server.engine.packable import shape_of
@@ -13,6 +16,7 @@ from rerank_server.engine.packed import PackedEngine
 from rerank_server.engine.padded import PaddedEngine
 from rerank_server.engine.readout import Classifier, NextToken
 from rerank_server.engine.staging import Staging
+from rerank_server.workers import Staffing
 from tests.server.engines.cases import CASES, Case, difference, make_rows, one_by_one, save
 
 pytestmark = pytest.mark.skipif(
@@ -76,9 +80,11 @@ def test_memory_that_runs_out_for_real_is_survived(tmp_path: Path) -> None:
     rows = [Row([5 + place % 200] * 90, [0] * 90) for place in range(1500)]
     free, total = torch.cuda.mem_get_info()
     torch.cuda.set_per_process_memory_fraction(min(1.0, (total - free + (64 << 20)) / total))
+    batcher = Batcher(packed, budgets=Budgets.fixed(16_384), staffing=Staffing(2))
     try:
-        outputs = packed.run(rows)
+        outputs = asyncio.run(batcher.run(rows)).outputs
     finally:
+        batcher.close()
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert difference(outputs[:3], one_by_one(padded, rows[:3])) <= 0.5
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rerank_server.engine.interface import Row
-from rerank_server.engine.layout import Numbering, Stretch, halves, lay_out, passes
+from rerank_server.engine.layout import Numbering, Stretch, lay_out, passes
 
 PLAIN = Numbering()
 
@@ -99,15 +99,6 @@ def test_what_rows_share_counts_once_in_a_pass() -> None:
     rows = [Row([1, 2, 3, 4, place], shared=4) for place in range(6)]
     assert [len(each) for each in passes(rows, 7, share=True)] == [3, 3]
     assert [len(each) for each in passes(rows, 7)] == [1] * 6
-
-
-@pytest.mark.parametrize(
-    ("lengths", "first"),
-    [([5, 5, 5, 5], 2), ([9, 1, 1], 1), ([1, 1, 9], 2), ([4, 4], 1)],
-)
-def test_halves_are_of_like_size_and_never_empty(lengths: list[int], first: int) -> None:
-    assert halves(lengths) == first
-    assert 0 < first < len(lengths)
 
 
 def test_arrays_are_of_the_type_that_kernels_take() -> None:

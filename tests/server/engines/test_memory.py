@@ -1,6 +1,7 @@
-"""What a batch takes: bounded passes, halves where memory does not suffice, one copy each way."""
+"""What a batch takes: bounded passes, smaller ones where memory does not suffice, one copy each way."""
 
-import threading
+import asyncio
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from rerank_server.engine.budget import TokenBudget
+from rerank_server.batching import Batcher
+from rerank_server.engine import batches
+from rerank_server.engine.batches import Budgets
 from rerank_server.engine.failures import out_of_memory
 from rerank_server.engine.heads import head_for
-from rerank_server.engine.interface import Row
+from rerank_server.engine.interface import Outputs, Row
 from rerank_server.engine.packable import shape_of
 from rerank_server.engine.packed import PackedEngine
 from rerank_server.engine.padded import PaddedEngine
@@ -47,6 +50,8 @@ class Meter:
         self.fits = 10**9
         self.refuse: Callable[[], None] = refuse_as_on_a_gpu
         self.passes: list[int] = []
+        self.computed: weakref.ref[torch.Tensor] | None = None
+        """What a pass had computed when it was refused."""
         torch.manual_seed(1)
         config = BertConfig(
             vocab_size=300,
@@ -61,6 +66,8 @@ class Meter:
     def _count(self, _: object, __: object, named: dict[str, Any]) -> None:
         tokens = named["input_ids"].numel()
         if tokens > self.fits:
+            computed = torch.ones(tokens)
+            self.computed = weakref.ref(computed)
             self.refuse()
         self.passes.append(tokens)
 
@@ -86,50 +93,45 @@ def test_a_pass_has_no_more_tokens_than_its_budget(meter: Meter) -> None:
 
 
 @pytest.mark.parametrize("refuse", REFUSALS)
-def test_where_memory_does_not_suffice_rows_run_in_halves_and_later_passes_are_smaller(
-    refuse: Callable[[], None], meter: Meter
+@pytest.mark.parametrize("kind", ["packed", "padded"])
+def test_passes_are_half_as_large_where_memory_does_not_suffice_until_many_have_fitted(
+    kind: str, refuse: Callable[[], None], meter: Meter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(batches, "GROWS_AFTER", 4)
     meter.refuse = refuse
-    engine = meter.engine(170)
-    expected = engine.run(ROWS)
-    assert meter.passes == [170]
+    batcher = Batcher(
+        meter.engine(160) if kind == "packed" else meter.padded(160), budgets=Budgets.fixed(160)
+    )
+    rows = make_rows(BERT, [40, 40, 40, 40], seed=2)
 
-    meter.fits, meter.passes = 80, []
-    assert difference(engine.run(ROWS), expected) <= TOLERANCE
-    assert max(meter.passes) <= 80
-    assert sum(meter.passes) == 170
+    def run() -> tuple[Outputs, list[int]]:
+        meter.passes = []
+        return asyncio.run(batcher.run(rows)).outputs, meter.passes
 
-    meter.passes = []
-    assert difference(engine.run(ROWS), expected) <= TOLERANCE
-    assert max(meter.passes) <= 80
-    assert sum(meter.passes) == 170
+    expected, passes = run()
+    assert passes == [160]
+    meter.fits = 90
+    found, passes = run()
+    assert difference(found, expected) <= TOLERANCE
+    assert passes == [80, 80]
+    meter.fits = 10**9
+    assert [run()[1] for _ in range(3)] == [[80, 80], [80, 80], [160]]
+    batcher.close()
 
 
 @pytest.mark.parametrize("refuse", REFUSALS)
-def test_the_padded_engine_runs_halves_as_well(refuse: Callable[[], None], meter: Meter) -> None:
-    meter.refuse = refuse
-    engine = meter.padded(400)
-    rows = make_rows(BERT, [40, 39, 38, 37, 36], seed=2)
-    expected = engine.run(rows)
-    assert meter.passes == [5 * 40]
-
-    meter.fits, meter.passes = 90, []
-    assert difference(engine.run(rows), expected) <= TOLERANCE
-    assert max(meter.passes) <= 90
-
-
 @pytest.mark.parametrize("kind", ["packed", "padded"])
-def test_a_lone_row_that_does_not_fit_is_an_error_and_makes_nobody_elses_passes_smaller(
-    kind: str, meter: Meter
+def test_a_lack_of_memory_that_an_engine_raises_holds_on_to_none_of_it(
+    kind: str, refuse: Callable[[], None], meter: Meter
 ) -> None:
-    engine = meter.engine(240) if kind == "packed" else meter.padded(240)
-    rows = make_rows(BERT, [30, 30, 30, 30, 90], seed=3)
-    meter.fits = 85
-    with pytest.raises(torch.OutOfMemoryError):
-        engine.run(rows)
-    meter.fits, meter.passes = 10**9, []
-    assert len(engine.run(rows[:4])) == 4
-    assert meter.passes == [120]
+    engine = meter.engine(160) if kind == "packed" else meter.padded(160)
+    meter.fits, meter.refuse = 90, refuse
+    with pytest.raises(RuntimeError) as refused:
+        engine.run(ROWS)
+    assert out_of_memory(refused.value)
+    assert meter.computed is not None
+    assert meter.computed() is None
+    assert meter.passes == []
 
 
 def test_another_error_of_a_pass_is_not_taken_for_a_lack_of_memory(meter: Meter) -> None:
@@ -160,40 +162,6 @@ def test_torchs_own_refusal_on_a_cpu_is_known() -> None:
     with pytest.raises(RuntimeError) as refused:
         refuse_as_on_a_cpu()
     assert out_of_memory(refused.value)
-
-
-def test_the_budget_only_shrinks_and_never_below_one_token() -> None:
-    budget = TokenBudget(16_384)
-    budget.shrink(12_000)
-    assert budget.tokens == 6_000
-    budget.shrink(16_384)
-    assert budget.tokens == 6_000, "of that pass less than half is the bound already"
-    budget.shrink(1)
-    assert budget.tokens == 1
-
-
-def test_passes_that_were_begun_under_one_bound_halve_it_once() -> None:
-    budget = TokenBudget(1 << 20)
-    for _ in range(8):
-        budget.shrink(1 << 20)
-    assert budget.tokens == 1 << 19
-
-
-def test_of_two_threads_that_run_out_of_memory_at_once_the_smaller_bound_stays() -> None:
-    budget = TokenBudget(1000)
-    other = threading.Thread(target=budget.shrink, args=(20,))
-
-    class Halfway(int):
-        """Tokens that, while they are halved, give another thread time to shrink the bound as well."""
-
-        def __floordiv__(self, by: int) -> int:
-            other.start()
-            other.join(0.3)
-            return int(self) // by
-
-    budget.shrink(Halfway(600))
-    other.join()
-    assert budget.tokens == 10
 
 
 def test_a_buffer_grows_is_filled_anew_and_gives_what_was_put_in() -> None:
