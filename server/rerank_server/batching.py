@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from rerank_server.admission import Size
 from rerank_server.engine.batches import Aim, Budgets, Fit, Waiting, plan
 from rerank_server.engine.failures import out_of_memory
-from rerank_server.engine.interface import Engine, Row
+from rerank_server.engine.interface import Engine, Outputs, Row
+from rerank_server.engine.threads import compute_with
 from rerank_server.errors import ClosedError, ComputeError, ServerError
 from rerank_server.jobs import Computed, Job, Part, halves
 from rerank_server.workers import Crew, Speed, Staffing, Worker
@@ -130,6 +131,27 @@ class Batcher:
             return await asyncio.wrap_future(job.future)
         finally:
             self._withdraw(job)
+
+    def run_apart(self, rows: Sequence[Row]) -> Outputs:
+        """Compute these rows at once, on the calling thread, in one call of the engine that has no others.
+
+        Raises `ComputeError` where the model fails on them, `ClosedError` after `close`, and another
+        `ServerError` where memory does not suffice beside the batches that are running.
+        """
+        with self._changed:
+            if self._closed is not None:
+                raise ClosedError(self._closed)
+        if self.staffing.threads is not None:
+            compute_with(self.staffing.threads)
+        try:
+            return self._engine.run(rows)
+        except Exception as error:
+            if out_of_memory(error):
+                raise ServerError(f"Memory does not suffice for {len(rows)} more rows: {error}") from error
+            if self._is_broken():
+                self._give_up(ENGINE_BROKEN)
+                raise ClosedError(ENGINE_BROKEN) from error
+            raise _compute_error(error) from error
 
     def close(self, *, finish: bool = True) -> None:
         """Take no more rows and end the workers; those that wait are finished, or fail with `ClosedError`."""

@@ -157,7 +157,7 @@ class Lifecycle:
         self._to(ServerState.READY, f"Ready: {loaded.family} on {loaded.engine.name}")
 
     async def verify_again(self) -> VerificationReport:
-        """Compare the scores of the model that is serving once more, in its queue, beside its requests.
+        """Compare the scores of the model that is serving once more, beside its requests.
 
         Where they are wrong and the manifest requires them right, the model takes no more traffic and is
         loaded anew. Raises `ApiError` where no model is ready, or another verification is running.

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -248,6 +249,22 @@ class Reranker:
         values = await self._encoder.compare(outputs, encoded.rows, size)
         _require_finite(values)
         return RawScores(values, encoded.tokens, report)
+
+    async def raw_scores_apart(self, query: str, documents: Sequence[str], cut: Cut) -> Vectors:
+        """Return the raw scores of documents that no others are computed with, however many wait.
+
+        They do not queue: the engine has them in one call, beside its batches. So two ways to compute a score
+        can be compared, which would be what the queue makes of them otherwise. Raises as `score` does, and
+        `ServerError` where memory does not suffice.
+        """
+        with self.admit([(query, documents)]) as [share]:
+            size = share.entry.size
+            encoded = await self._encoder.encode(query, documents, cut, None, size)
+            computed = await in_daemon_thread(partial(self._batcher.run_apart, encoded.distinct))
+            outputs = [computed[place] for place in encoded.places]
+            values = await self._encoder.compare(outputs, encoded.rows, size)
+        _require_finite(values)
+        return values
 
     async def warm_up(self, workers: int | None = None, queue_tokens: int | None = None) -> None:
         """Measure how the cores are used best, and let that many workers compute from then on.

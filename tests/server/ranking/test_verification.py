@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from rerank_server.verification import (
     SELF_CHECK,
     Comparison,
     Place,
+    Verdict,
     judge,
     verify,
 )
@@ -123,6 +125,49 @@ def test_an_engine_whose_padding_changes_scores_is_found_without_any_golden(load
     assert not verdict.passed
     assert verdict.message.startswith("self-check, document 1 in a batch against itself alone: expected ")
     assert verdict.max_deviation == pytest.approx(0.01, abs=1e-4)
+
+
+class Busy(PaddingMatters):
+    """The same, busy with somebody's rows until it may go on; it notes whose rows were computed together."""
+
+    def __init__(self, engine: Any, probes: Sequence[Row]) -> None:
+        super().__init__(engine)
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.calls: list[list[Row]] = []
+        self._probes = probes
+
+    def run(self, rows: Sequence[Row]) -> Outputs:
+        self.calls.append(list(rows))
+        if not any(row in self._probes for row in rows):
+            self.begun.set()
+            self.go_on.wait(60)
+        return super().run(rows)
+
+
+def test_whatever_waits_in_the_queue_the_self_check_compares_each_text_alone_with_all_together(
+    loaded_bert: LoadedModel,
+) -> None:
+    query = loaded_bert.ranker.encode_query(PROBE_QUERY)
+    probes = loaded_bert.ranker.encode_documents(query, PROBE_DOCUMENTS, Cut("document"))
+    engine = Busy(loaded_bert.engine, probes)
+    reranker = Reranker(dataclasses.replace(loaded_bert, engine=engine))
+
+    async def story() -> Verdict:
+        callers = [asyncio.ensure_future(reranker.score(f"planet {number}", DOCUMENTS)) for number in (1, 2)]
+        await asyncio.to_thread(engine.begun.wait, 60)
+        try:
+            return await asyncio.wait_for(verify(reranker), 30)
+        finally:
+            engine.go_on.set()
+            await asyncio.gather(*callers)
+
+    verdict = asyncio.run(story())
+    reranker.close()
+    assert [call for call in engine.calls if any(row in probes for row in call)] == [
+        *([probe] for probe in probes),
+        list(probes),
+    ]
+    assert verdict.message.startswith("self-check, document 1 in a batch against itself alone: expected ")
 
 
 def test_the_self_check_pads_its_batch(minilm: Path) -> None:
