@@ -109,6 +109,7 @@ class Lifecycle:
         """Bring the model up, however often it takes; return once it is ready."""
         failures = 0
         while self.state not in {ServerState.READY, ServerState.DRAINING}:
+            give_free_memory_back()  # that of a model that failed, for the next
             try:
                 await self.bring_up()
             except ServerError as error:
@@ -272,10 +273,8 @@ class Lifecycle:
 
 
 async def _let_go(reranker: Reranker) -> None:
-    """Close a model, whose scores nobody is to have, and give its memory back for the next."""
+    """Close a model whose scores nobody is to have, and keep nothing of it."""
     await in_daemon_thread(partial(reranker.close, finish=False))
-    del reranker
-    give_free_memory_back()
 
 
 def _options(manifest: RerankModel) -> ScoringOptions:

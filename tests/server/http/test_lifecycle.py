@@ -1,8 +1,10 @@
 """From nothing to ready: what happens where scores are not what they must be."""
 
 import asyncio
+import gc
 import shutil
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from rerank_api.status import ServerState, ServerStatus
 from rerank_api.verification import VerificationReport
 from rerank_server.errors import ServerError
 from rerank_server.lifecycle import Lifecycle, is_overcome, pause_after
+from rerank_server.load import LoadedModel
+from rerank_server.load import load as really_load
 from rerank_server.settings import Settings
 from rerank_server.sources.package import fetch_package
 
@@ -121,6 +125,14 @@ class Watched(Lifecycle):
             next(self.mended)()
 
 
+class EnoughError(Exception):
+    """Ends the story."""
+
+
+def enough() -> None:
+    raise EnoughError
+
+
 def watched(
     manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *mended: Callable[[], object]
 ) -> list[tuple[ServerState, str | None, ServerState | None]]:
@@ -179,12 +191,6 @@ def test_a_failure_is_told_while_it_is_tried_again_and_no_longer_once_its_step_i
 def test_scores_that_stay_wrong_are_told_through_every_try(
     make_manifest: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class EnoughError(Exception):
-        pass
-
-    def enough() -> None:
-        raise EnoughError
-
     monkeypatch.setattr("rerank_server.lifecycle.pause_after", lambda _: 0.0)
     lifecycle = Watched(
         RerankModel.model_validate(with_goldens(make_manifest, [0.9, 0.1])), Settings(), lambda _: None
@@ -280,6 +286,58 @@ def test_a_running_model_whose_scores_turn_wrong_takes_no_traffic_until_it_is_lo
     assert status.verification is not None
     assert status.verification.passed
     assert [report.passed for report in reports] == [True, True, False, True, True]
+
+
+@pytest.fixture
+def in_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Note of each load how many models of earlier loads are there still; none is collected by chance."""
+    engines: list[weakref.ref[Any]] = []
+    noted: list[int] = []
+
+    def load(*arguments: Any, **named: Any) -> LoadedModel:
+        noted.append(sum(engine() is not None for engine in engines))
+        loaded = really_load(*arguments, **named)
+        engines.append(weakref.ref(loaded.engine))
+        return loaded
+
+    monkeypatch.setattr("rerank_server.lifecycle.load", load)
+    monkeypatch.setattr("rerank_server.lifecycle.pause_after", lambda _: 0.5)
+    monkeypatch.setattr("rerank_server.lifecycle.FIRST_PAUSE_S", 0.5)
+    gc.disable()
+    yield noted
+    gc.enable()
+
+
+def test_a_model_that_fails_before_traffic_is_out_of_memory_before_it_is_loaded_anew(
+    make_manifest: Any, in_memory: list[int]
+) -> None:
+    manifest = RerankModel.model_validate(with_goldens(make_manifest, [0.9, 0.1]))
+    lifecycle = Watched(manifest, Settings(), lambda _: None)
+    lifecycle.begin(lambda: None, enough)
+    with pytest.raises(EnoughError):
+        asyncio.run(lifecycle.run())
+    assert in_memory == [0, 0]
+
+
+def test_a_model_that_fails_later_is_out_of_memory_before_it_is_loaded_anew(
+    make_manifest: Any, in_memory: list[int]
+) -> None:
+    manifest = RerankModel.model_validate(with_true_goldens(make_manifest))
+    gc.collect()
+    in_memory.clear()
+    lifecycle = Lifecycle(manifest, Settings(), lambda _: None)
+
+    async def story() -> None:
+        running = asyncio.create_task(lifecycle.run())
+        await ready(lifecycle)
+        spoil(lifecycle)
+        await lifecycle.verify_again()
+        await ready(lifecycle)
+        running.cancel()
+
+    asyncio.run(story())
+    lifecycle.close()
+    assert in_memory == [0, 0]
 
 
 def test_scores_that_turn_wrong_and_are_not_required_are_told_while_the_model_serves(
