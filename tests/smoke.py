@@ -54,15 +54,18 @@ class Runner:
         """Ask it to drain; return its exit code."""
         self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(STOP_S)
+            code = self.process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             raise SmokeError(f"the runner did not end within {STOP_S:.0f} s of SIGTERM") from None
+        self._reader.join(STOP_S)
+        return code
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            print("  ", line, end="", flush=True)
-            self._lines.append(line.rstrip("\n"))
+        with self.process.stdout as lines:
+            for line in lines:
+                print("  ", line, end="", flush=True)
+                self._lines.append(line.rstrip("\n"))
 
 
 def descendants(pid: int) -> dict[int, str]:

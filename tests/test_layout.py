@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import tomllib
+import zipfile
 from collections import defaultdict
 from importlib.metadata import distributions
 from pathlib import Path
@@ -21,6 +23,23 @@ def test_no_package_of_ours_shadows_pythons_own_operator() -> None:
 
 def test_the_gateway_lets_exactly_the_paths_of_the_faces_through() -> None:
     assert set(FACE_PATHS) == set(BY_PATH)
+
+
+def test_the_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    wanted = {
+        str(file.relative_to((ROOT / package).parent))
+        for package in packages
+        for file in (ROOT / package).rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    assert {"rerank_gateway/route.lua", "rerank_gateway/playground/index.html"} <= wanted
+    packed = zipfile.ZipFile(wheel).namelist()
+    assert {name for name in packed if ".dist-info/" not in name} == wanted
 
 
 def test_no_file_belongs_to_two_of_the_dependencies() -> None:

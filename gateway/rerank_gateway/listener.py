@@ -14,7 +14,7 @@ from rerank_api.errors import ErrorCode
 from rerank_api.faces import FACE_PATHS, MODEL_HEADER, MODELS_PATH
 from rerank_gateway.clusters import CLUSTER_HEADER
 from rerank_gateway.local_replies import local_reply_config
-from rerank_gateway.paths import HEALTH_PATH, PROXY_PREFIX
+from rerank_gateway.paths import HEALTH_PATH, PLAYGROUND_FILES, PROXY_PREFIX
 from rerank_gateway.route_filter import lua_code
 
 HTTP_STATS = "gateway"
@@ -175,12 +175,13 @@ def _health_check() -> Json:
 
 def _routes(request_timeout_s: float, agent_cluster: str) -> list[Json]:
     """Return the allow-list; a path that is not in it matches no route."""
-    models = {"route": {"cluster": agent_cluster, "timeout": "10s"}}
+    by_agent = {"route": {"cluster": agent_cluster, "timeout": "10s"}}
     below_models = {"prefix": f"{MODELS_PATH}/"}
     return [
         _other_than("GET", {"path": HEALTH_PATH}),  # the health check filter has answered that
-        *_only("GET", {"path": MODELS_PATH}, models),
-        *_only("GET", below_models, models),
+        *_only("GET", {"path": MODELS_PATH}, by_agent),
+        *_only("GET", below_models, by_agent),
+        *(route for path in PLAYGROUND_FILES for route in _only("GET", {"path": path}, by_agent)),
         *(
             route
             for path in FACE_PATHS

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from rerank_api.errors import ApiError, ErrorCode, error_body
 from rerank_api.faces import MODELS_PATH
 from rerank_api.status import ModelState
+from rerank_gateway import playground
 from rerank_gateway.models import ServedModel
 from rerank_gateway.publication import Publication
 from rerank_gateway.snapshot import Snapshot
@@ -43,6 +44,7 @@ def as_routed(model: ServedModel, is_routed: Callable[[str], bool]) -> ServedMod
 def app(publication: Publication, is_routed: Callable[[str], bool]) -> Starlette:
     """Build the app that lists what is published; 503 `gateway_starting` until something is.
 
+    The playground is served beside it, from the first moment: it shows what the list says.
     `is_routed` says whether requests for a public name arrive: a model that is ready is listed so only then.
     """
 
@@ -71,7 +73,11 @@ def app(publication: Publication, is_routed: Callable[[str], bool]) -> Starlette
         return _json(describe(as_routed(model, is_routed)))
 
     return Starlette(
-        routes=[Route(MODELS_PATH, every), Route(f"{MODELS_PATH}/{{name:path}}", one)],
+        routes=[
+            Route(MODELS_PATH, every),
+            Route(f"{MODELS_PATH}/{{name:path}}", one),
+            *playground.routes(),
+        ],
         exception_handlers={ApiError: _api_error, HTTPException: _http_error},
     )
 

@@ -10,7 +10,7 @@ from rerank_api.error_shapes import REGIONS, Region, Shaped, native
 from rerank_api.errors import ErrorCode
 from rerank_api.faces import FACE_PATHS, MODELS_PATH
 from rerank_gateway.clusters import CLUSTER_HEADER, HOST_PREFIX
-from rerank_gateway.paths import PROXY_PREFIX
+from rerank_gateway.paths import PLAYGROUND_PREFIX, PROXY_PREFIX
 from rerank_gateway.route_filter import MISSING_MODEL, too_large
 
 RETRY_AFTER_S = 2
@@ -36,9 +36,9 @@ def local_reply_config(max_body_bytes: int, receive_timeout_s: float, request_ti
             _health("health_check_ok", 200, "ok"),
             _health("health_check_failed", 503, "draining"),
             _mapper(
-                _all(_path_prefix(MODELS_PATH), _flags("UF", "UC", "UH", "UT", "UO", "UR", "LR", "UPE")),
+                _all(_of_the_agent(), _flags("UF", "UC", "UH", "UT", "UO", "UR", "LR", "UPE")),
                 ErrorCode.GATEWAY_STARTING,
-                "The gateway is starting, its list of models is not there yet: try again in a moment.",
+                "The gateway is starting, and does not know its models yet: try again in a moment.",
                 retry_after=True,
             ),
             _mapper(
@@ -206,6 +206,14 @@ def _path_prefix(prefix: str) -> Json:
 
 def _header_prefix(header: str, prefix: str) -> Json:
     return {"header_filter": {"header": {"name": header, "string_match": {"prefix": prefix}}}}
+
+
+def _of_the_agent() -> Json:
+    """Hold for the paths that the agent answers: the list of models, the playground and its files."""
+    root = {"name": ":path", "string_match": {"safe_regex": {"regex": "/([?].*)?"}}}
+    return _any(
+        _path_prefix(MODELS_PATH), _path_prefix(PLAYGROUND_PREFIX), {"header_filter": {"header": root}}
+    )
 
 
 def _without(header: str) -> Json:

@@ -5,3 +5,21 @@ HEALTH_PATH = "/healthz"
 
 PROXY_PREFIX = "/model/proxy/"
 """`/model/proxy/<model name><face path>` names the model in the path."""
+
+PLAYGROUND_PREFIX = "/playground/"
+PLAYGROUND_FILES = {
+    "/": "index.html",
+    **{
+        f"{PLAYGROUND_PREFIX}{name}": name
+        for name in (
+            "api.js",
+            "icon.svg",
+            "main.js",
+            "models.js",
+            "ranking.js",
+            "request.js",
+            "style.css",
+        )
+    },
+}
+"""Where each file of the playground is, by GET; the agent answers with what it has in its package."""

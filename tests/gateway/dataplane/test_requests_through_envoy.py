@@ -216,7 +216,6 @@ def test_a_head_that_names_no_one_model_is_refused_with_a_sentence(
     "path",
     [
         *(
-            "/",
             "/metrics",
             "/status",
             "/verify",
