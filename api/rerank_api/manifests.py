@@ -1,7 +1,8 @@
 """The one reader of manifests, wherever they come from.
 
 A text is read in layers: YAML with its lines, the shape that the schema gives, then the CEL rules of the same
-schema. Every layer reports all that it finds, and nothing but `ManifestError` is raised.
+schema. Every layer reports all that it finds, and nothing but `ManifestError` is raised. Secrets with keys of
+consumers may stand among them; they are read for digests alone (`key_secret`).
 """
 
 import json
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from rerank_api.cel import violations
 from rerank_api.fields import parse, show
+from rerank_api.key_secret import VERSION_AND_KIND, KeySecret, read_secret, without_values
 from rerank_api.problems import ManifestError, Problem
 from rerank_api.rerank_consumer import RerankConsumer
 from rerank_api.rerank_model import RerankModel
@@ -26,7 +28,7 @@ from rerank_api.yaml_tree import compose
 
 MAX_BYTES: Final = 1024 * 1024
 
-Resource: TypeAlias = RerankModel | RerankConsumer
+Resource: TypeAlias = RerankModel | RerankConsumer | KeySecret
 
 KINDS: Final[Mapping[str, type[RerankModel] | type[RerankConsumer]]] = {
     "RerankModel": RerankModel,
@@ -41,7 +43,7 @@ class Document:
     resource: Resource
     file: str
     tree: Fields
-    """The text as written: what is in it was set by the user."""
+    """The text as written: what is in it was set by the user. Of a Secret without its values."""
 
     def line(self, field: str) -> int:
         """Return the line, from 1, of a field such as `spec.names[0]`, or of the nearest one that holds it.
@@ -80,7 +82,7 @@ def read_text(text: str, file: str) -> tuple[Document, ...]:
     return _checked(list(_documents(text, file, problems)), problems)
 
 
-def dump(resource: Resource) -> str:
+def dump(resource: RerankModel | RerankConsumer) -> str:
     """Write a resource as a manifest, with what was set in it and without its status."""
     fields = resource.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"status"})
     fields = _without_nulls(fields)
@@ -128,7 +130,8 @@ def _documents(text: str, file: str, problems: list[Problem]) -> Iterator[Docume
     for root in composed.documents:
         resource = _resource(root, file, found)
         if resource is not None and isinstance(root, Fields):
-            documents.append(Document(resource, file, root))
+            tree = without_values(root) if isinstance(resource, KeySecret) else root
+            documents.append(Document(resource, file, tree))
     if not composed.documents and not found:
         message = f"There is no manifest in it: write one that begins with apiVersion: {API_VERSION}"
         found.append(Problem(file, None, "", message))
@@ -141,6 +144,12 @@ def _resource(root: Node, file: str, problems: list[Problem]) -> Resource | None
         message = f"A manifest is a mapping: begin it with apiVersion: {API_VERSION}"
         problems.append(Problem(file, root.line, "", message))
         return None
+    if (_scalar_text(root, "apiVersion"), _scalar_text(root, "kind")) == VERSION_AND_KIND:
+        secret, misplaced = read_secret(root)
+        problems += [
+            Problem(file, find(root, wrong.path)[0], show(wrong.path), wrong.message) for wrong in misplaced
+        ]
+        return secret
     kind = _kind(root, file, problems)
     if kind is None:
         return None

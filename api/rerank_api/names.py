@@ -18,11 +18,16 @@ RESOURCE_NAME_MAX_LENGTH: Final = 63
 RESOURCE_NAME_PATTERN: Final = "^[a-z](?:[a-z0-9-]*[a-z0-9])?$"
 """A RerankModel's `metadata.name`. It becomes a Service's name, hence a DNS label as of RFC 1035."""
 
+CONSUMER_NAME_MAX_LENGTH: Final = 253
+CONSUMER_NAME_PATTERN: Final = "^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?$"
+"""A RerankConsumer's `metadata.name`. It travels in a header, and stands in the log beside each request."""
+
 MODEL_LABEL: Final = "rerank.dev/model"
 """On everything that is built for a RerankModel: its `metadata.name`. The gateway finds it by this."""
 
 _MODEL_NAME = re.compile(MODEL_NAME_PATTERN)
 _RESOURCE_NAME = re.compile(RESOURCE_NAME_PATTERN)
+_CONSUMER_NAME = re.compile(CONSUMER_NAME_PATTERN)
 
 
 def is_model_name(name: str) -> bool:
@@ -33,6 +38,11 @@ def is_model_name(name: str) -> bool:
 def is_resource_name(name: str) -> bool:
     """Say whether a RerankModel may have this `metadata.name`."""
     return len(name) <= RESOURCE_NAME_MAX_LENGTH and _RESOURCE_NAME.fullmatch(name) is not None
+
+
+def is_consumer_name(name: str) -> bool:
+    """Say whether a RerankConsumer may have this `metadata.name`."""
+    return len(name) <= CONSUMER_NAME_MAX_LENGTH and _CONSUMER_NAME.fullmatch(name) is not None
 
 
 def seniority(created: str, namespace: str, name: str) -> tuple[str, str, str]:

@@ -4,11 +4,21 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from rerank_api.names import MODEL_NAME_MAX_LENGTH, MODEL_NAME_PATTERN
+from rerank_api.names import (
+    CONSUMER_NAME_MAX_LENGTH,
+    CONSUMER_NAME_PATTERN,
+    MODEL_NAME_MAX_LENGTH,
+    MODEL_NAME_PATTERN,
+)
 from rerank_api.resource import API_VERSION, ApiModel, ObjectMeta, SecretReference
 from rerank_api.rules import Rule, Ruled, between, text_rule
 
 ALL_MODELS = "*"
+
+_NAME_ADVICE = (
+    f"use at most {CONSUMER_NAME_MAX_LENGTH} lower-case letters, digits and the signs - and . with a letter "
+    "or digit at both ends, e.g. search"
+)
 
 Grant = Annotated[
     str,
@@ -63,7 +73,15 @@ class RerankConsumerSpec(ApiModel):
 class RerankConsumer(ApiModel):
     """A caller of the gateway: its key, the models that it may call, and how fast."""
 
-    rules: ClassVar[tuple[Rule, ...]] = ()
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            f"self.metadata.name.size() <= {CONSUMER_NAME_MAX_LENGTH} && "
+            f"self.metadata.name.matches('{CONSUMER_NAME_PATTERN}')",
+            f"This cannot name a consumer: {_NAME_ADVICE}",
+            field="metadata.name",
+            wording=f'"\'" + self.metadata.name + "\' cannot name a consumer: {_NAME_ADVICE}"',
+        ),
+    )
 
     api_version: Literal["rerank.dev/v1alpha1"] = API_VERSION
     kind: Literal["RerankConsumer"] = "RerankConsumer"

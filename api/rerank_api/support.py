@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Final
 
 from rerank_api.fields import Path, parse, show
+from rerank_api.key_secret import KeySecret
 from rerank_api.manifests import Document
 from rerank_api.problems import Problem
 from rerank_api.schema import Schema, child_of, structural_schema, with_defaults
@@ -28,6 +29,8 @@ def refusals(
     `sentences` replace the sentence for a path and what is under it. A field that was written with its
     default value asks for nothing, and passes.
     """
+    if isinstance(document.resource, KeySecret):
+        return ()  # Kubernetes' own: what else is in it is not for us
     wanted = tuple(parse(field) for field in acted_on)
     own = {parse(field): sentence for field, sentence in sentences.items()}
     schema = structural_schema(type(document.resource))

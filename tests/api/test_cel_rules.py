@@ -40,6 +40,16 @@ def test_a_model_whose_name_cannot_name_a_service_is_told_how_to_name_it(
     assert message.endswith("e.g. bge-reranker-v2-m3; other names belong in spec.names")
 
 
+@pytest.mark.parametrize("name", ["Search", "a_b", "-a", "a-", "a/b"])
+def test_a_consumer_whose_name_cannot_name_one_is_told_how_to_name_it(name: str) -> None:
+    field, message = the_problem(
+        f"apiVersion: rerank.dev/v1alpha1\nkind: RerankConsumer\nmetadata: {{name: {name}}}\n"
+        "spec: {keySecret: {name: k}, models: [a]}\n"
+    )
+    assert field == "metadata.name"
+    assert message.startswith(f"'{name}' cannot name a consumer: use at most 253 lower-case letters")
+
+
 @pytest.mark.parametrize(("line", "field", "message"), BROKEN_CONSUMERS)
 def test_a_consumer_that_breaks_a_rule_is_told_what_to_write(line: str, field: str, message: str) -> None:
     models = "" if line.startswith("models") else "  models: [a]\n"
@@ -65,7 +75,7 @@ def test_every_rule_is_broken_by_a_case_above() -> None:
     for resource in (RerankModel, RerankConsumer):
         for rule in rules_in(structural_schema(resource)):
             advice = rule["message"].removeprefix("This ")
-            assert advice.startswith("cannot name a Service") or any(
+            assert advice.startswith(("cannot name a Service", "cannot name a consumer")) or any(
                 str(message).endswith(advice) for message in messages
             ), rule
 

@@ -314,9 +314,14 @@ def test_a_mistake_is_named_with_its_place_and_its_remedy(
             id="kind that is like none",
         ),
         pytest.param(
-            "apiVersion: v1\nkind: Secret\n",
+            "apiVersion: v1\nkind: ConfigMap\n",
             "m.yaml:1: apiVersion: 'v1' is not known here: write rerank.dev/v1alpha1, and keep other",
             id="another resource",
+        ),
+        pytest.param(
+            "apiVersion: v1\nkind: Secret\n",
+            "m.yaml:1: metadata.name: is missing or no text: write the Secret's name",
+            id="a secret without a name",
         ),
         pytest.param(
             "apiVersion: rerank.dev/v1alpha1\nkind: RerankModel\nspec: {source: {file: {path: m}}}\n",
