@@ -18,7 +18,7 @@ from bench.processes import free_port, running
 from rerank_api.status import ModelState
 from rerank_gateway import envoy_binary, state_file
 from rerank_gateway.bootstrap import BootstrapSettings, bootstrap
-from rerank_gateway.models import Endpoint, ServedModel
+from rerank_gateway.models import Endpoint, ServedModel, View
 
 PAIRS = 400
 ROUNDS = 7
@@ -133,7 +133,7 @@ def gateway(build: Path, models: tuple[ServedModel, ...]) -> Iterator[Gateway]:
     """Run agent and Envoy for these models."""
     with tempfile.TemporaryDirectory(prefix="rerank-bench-") as directory:
         sockets = Path(directory)
-        state_file.write(sockets / "models.json", models)
+        state_file.write(sockets / "models.json", View(models))
         port = free_port()
         config = sockets / "envoy.json"
         settings = BootstrapSettings(listen_address="127.0.0.1", listen_port=port, socket_dir=sockets)

@@ -27,8 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     match options.command:
         case "agent":
-            if not options.kubernetes and (options.namespace or options.kubeconfig):
-                parser.error("--namespace and --kubeconfig go with --kubernetes")
+            if not options.kubernetes and (options.namespace or options.kubeconfig or options.consumers_in):
+                parser.error("--namespace, --consumers-in and --kubeconfig go with --kubernetes")
             return _agent(options)
         case "drain":
             return _drain(options.socket_dir, options.limit_s, options.notice_s)
@@ -48,7 +48,8 @@ def _source(options: argparse.Namespace) -> "Source":
         from rerank_gateway.kubernetes.api import KubernetesApi
         from rerank_gateway.kubernetes.source import KubernetesSource
 
-        return KubernetesSource(KubernetesApi(options.kubeconfig), tuple(options.namespace))
+        api = KubernetesApi(options.kubeconfig)
+        return KubernetesSource(api, tuple(options.namespace), consumers_in=options.consumers_in)
     from rerank_gateway.state_file import StateFileSource
 
     return StateFileSource(options.state_file)
@@ -85,6 +86,7 @@ def _with_settings(options: argparse.Namespace) -> int:
             host,
             port,
             options.socket_dir,
+            auth=options.auth,
             concurrency=options.concurrency,
             access_log=options.access_log,
         )
@@ -130,6 +132,11 @@ def _parser() -> argparse.ArgumentParser:
         "--namespace", action="append", default=[], help="of the models; repeat it for several; else all"
     )
     agent.add_argument(
+        "--consumers-in",
+        metavar="NAMESPACE",
+        help="of the RerankConsumers, and of the Secrets with their keys; without it nobody has a key",
+    )
+    agent.add_argument(
         "--kubeconfig", type=Path, help="how to reach Kubernetes; else as the service account of this pod"
     )
     agent.add_argument("--socket-dir", type=Path, required=True, help="where ads.sock and http.sock are made")
@@ -148,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
             "--listen", type=_address, required=True, metavar="HOST:PORT", help="where Envoy listens"
         )
         command.add_argument("--socket-dir", type=Path, required=True, help="the agent's --socket-dir")
+        command.add_argument("--auth", action="store_true", help="ask callers for the key of a consumer")
         command.add_argument("--access-log", type=Path, help="a file for a JSON line a request")
         command.add_argument("--concurrency", type=int, metavar="N", help="worker threads, else one a core")
 

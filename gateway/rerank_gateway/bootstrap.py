@@ -55,6 +55,8 @@ class BootstrapSettings:
     """Connections of callers at the same time; one more is closed at once."""
     concurrency: int | None = None
     """Worker threads; None leaves it to Envoy, one a hardware thread. Passed by `arguments`."""
+    auth: bool = False
+    """Whether callers need the key of a consumer. Without it everybody who reaches the port is served."""
     access_log: Path | None = None
     """A file that gets one JSON line a request, without any text of bodies; `/dev/stdout` works."""
 
@@ -128,6 +130,7 @@ def bootstrap(settings: BootstrapSettings) -> Json:
                     max_body_bytes=settings.max_body_bytes,
                     agent_cluster=AGENT_CLUSTER,
                     access_log=settings.access_log,
+                    auth=settings.auth,
                 )
             ],
         },

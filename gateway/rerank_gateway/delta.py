@@ -6,8 +6,8 @@ Three rules go beyond it:
 
 - One response of a type is on its way at a time. What changes meanwhile is sent together once that one is
   acknowledged, so a slow client gets the latest state, never a backlog.
-- Added and changed resources go first, clusters before endpoints. Removals wait until all of those are
-  acknowledged, clusters before endpoints again.
+- Added and changed resources go first: who may call what, then clusters, then endpoints. Removals wait until
+  all of those are acknowledged, in the same order.
 - When the client refuses a response that holds several resources, each half is sent again on its own, until
   the bad one stands alone. It is left out until it changes; all others apply.
 """
@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rerank_gateway.resources import CLUSTER_TYPE, LOAD_ASSIGNMENT_TYPE
+from rerank_gateway.resources import CLUSTER_TYPE, EXTENSION_TYPE, LOAD_ASSIGNMENT_TYPE
 from rerank_gateway.snapshot import Resource, Resources, Snapshot, changed
 
 WILDCARD = "*"
@@ -269,5 +269,5 @@ class DeltaStream:
 
 
 def _rank(type_url: str) -> int:
-    """Clusters before endpoints: make before break."""
-    return {CLUSTER_TYPE: 0, LOAD_ASSIGNMENT_TYPE: 1}.get(type_url, 2)
+    """Who may call what before anything new can be called; clusters before endpoints: make before break."""
+    return {EXTENSION_TYPE: 0, CLUSTER_TYPE: 1, LOAD_ASSIGNMENT_TYPE: 2}.get(type_url, 3)

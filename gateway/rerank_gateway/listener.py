@@ -12,6 +12,7 @@ from typing import Any
 from rerank_api.error_shapes import shape_at
 from rerank_api.errors import ErrorCode
 from rerank_api.faces import FACE_PATHS, MODEL_HEADER, MODELS_PATH
+from rerank_gateway.auth import AUTH_HEADERS, LOGGED_CONSUMER, grant_filter, key_filters, without_key
 from rerank_gateway.clusters import CLUSTER_HEADER
 from rerank_gateway.local_replies import local_reply_config
 from rerank_gateway.paths import HEALTH_PATH, PLAYGROUND_FILES, PROXY_PREFIX
@@ -42,11 +43,13 @@ def listener(
     max_body_bytes: int,
     agent_cluster: str,
     access_log: Path | None,
+    auth: bool,
 ) -> Json:
     """Return the listener: HTTP/1.1 and HTTP/2 without TLS, told apart by their first bytes.
 
-    At `::` it takes IPv4 too.
+    At `::` it takes IPv4 too. With `auth` callers are asked for keys.
     """
+    routes = _routes(timeouts.request_s, agent_cluster)
     manager = {
         "@type": f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": HTTP_STATS,
@@ -55,15 +58,17 @@ def listener(
         **_limits(timeouts),
         **_paths(),
         **_identity(),
-        "access_log": [] if access_log is None else [_access_log(access_log)],
+        "access_log": [] if access_log is None else [_access_log(access_log, auth=auth)],
         "local_reply_config": local_reply_config(max_body_bytes, timeouts.receive_s, timeouts.request_s),
         "http_filters": [
             _health_check(),
+            *(key_filters() if auth else ()),
             _filter(
                 "lua",
                 f"{_HTTP_TYPES}.lua.v3.Lua",
                 default_source_code={"inline_string": lua_code(max_body_bytes)},
             ),
+            *((grant_filter(),) if auth else ()),
             _filter("router", f"{_HTTP_TYPES}.router.v3.Router", suppress_envoy_headers=True),
         ],
         "route_config": {
@@ -74,8 +79,8 @@ def listener(
                     "domains": ["*"],
                     "request_body_buffer_limit": max_body_bytes,
                     "retry_policy": _retry_policy(),
-                    "response_headers_to_remove": [MODEL_HEADER, CLUSTER_HEADER],
-                    "routes": _routes(timeouts.request_s, agent_cluster),
+                    "response_headers_to_remove": [MODEL_HEADER, CLUSTER_HEADER, *AUTH_HEADERS],
+                    "routes": without_key(routes) if auth else routes,
                 }
             ],
         },
@@ -201,7 +206,7 @@ def _to_the_model(request_timeout_s: float) -> Json:
             "cluster_not_found_response_code": "NOT_FOUND",
             "timeout": _seconds(request_timeout_s),
         },
-        "request_headers_to_remove": [CLUSTER_HEADER, "x-envoy-external-address"],
+        "request_headers_to_remove": [CLUSTER_HEADER, *AUTH_HEADERS, "x-envoy-external-address"],
     }
 
 
@@ -239,7 +244,7 @@ def _retry_policy() -> Json:
     }
 
 
-def _access_log(path: Path) -> Json:
+def _access_log(path: Path, *, auth: bool) -> Json:
     """Write a line for each request but the health checks, which come all the time."""
     fields = {
         "time": "%START_TIME%",
@@ -247,6 +252,7 @@ def _access_log(path: Path) -> Json:
         "method": "%REQ(:METHOD)%",
         "path": "%REQ(:PATH)%",
         "protocol": "%PROTOCOL%",
+        **({"consumer": LOGGED_CONSUMER} if auth else {}),
         "model": "%REQ(X-RERANK-MODEL)%",
         "host": "%REQ(:AUTHORITY)%",
         "status": "%RESPONSE_CODE%",

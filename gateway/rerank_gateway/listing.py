@@ -1,6 +1,6 @@
 """`GET /v1/models`: what is served, in the shape of OpenAI's API, with each model's state beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import orjson
@@ -14,6 +14,7 @@ from rerank_api.errors import ApiError, ErrorCode, error_body
 from rerank_api.faces import MODELS_PATH
 from rerank_api.status import ModelState
 from rerank_gateway import playground
+from rerank_gateway.auth import CONSUMER_HEADER
 from rerank_gateway.models import ServedModel
 from rerank_gateway.publication import Publication
 from rerank_gateway.snapshot import Snapshot
@@ -46,6 +47,7 @@ def app(publication: Publication, is_routed: Callable[[str], bool]) -> Starlette
 
     The playground is served beside it, from the first moment: it shows what the list says.
     `is_routed` says whether requests for a public name arrive: a model that is ready is listed so only then.
+    Where Envoy asks for keys, it says whose a request's key is: a consumer sees the models that it may call.
     """
 
     def snapshot() -> Snapshot:
@@ -57,13 +59,16 @@ def app(publication: Publication, is_routed: Callable[[str], bool]) -> Starlette
             )
         return publication.snapshot
 
-    async def every(_: Request) -> Response:
-        models = [describe(as_routed(model, is_routed)) for model in snapshot().models.values()]
+    def visible(request: Request) -> Mapping[str, ServedModel]:
+        return snapshot().visible_to(request.headers.get(CONSUMER_HEADER))
+
+    async def every(request: Request) -> Response:
+        models = [describe(as_routed(model, is_routed)) for model in visible(request).values()]
         return _json({"object": "list", "data": models})
 
     async def one(request: Request) -> Response:
         name = request.path_params["name"]
-        model = snapshot().models.get(name)
+        model = visible(request).get(name)
         if model is None:
             raise ApiError(
                 ErrorCode.MODEL_NOT_FOUND,

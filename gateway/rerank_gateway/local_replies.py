@@ -4,11 +4,14 @@ The mappers are tried in order and the first that fits wins. Upstream responses 
 texts, which name upstream addresses, never reach a caller.
 """
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from rerank_api.error_shapes import REGIONS, Region, Shaped, native
 from rerank_api.errors import ErrorCode
 from rerank_api.faces import FACE_PATHS, MODELS_PATH
+from rerank_gateway.auth import CHALLENGE, NOT_GRANTED, UNKNOWN_KEY
 from rerank_gateway.clusters import CLUSTER_HEADER, HOST_PREFIX
 from rerank_gateway.paths import PLAYGROUND_PREFIX, PROXY_PREFIX
 from rerank_gateway.route_filter import MISSING_MODEL, too_large
@@ -35,6 +38,13 @@ def local_reply_config(max_body_bytes: int, receive_timeout_s: float, request_ti
             _as_written(),
             _health("health_check_ok", 200, "ok"),
             _health("health_check_failed", 503, "draining"),
+            *_unknown_key(),
+            *_mappers(
+                _details(f"rbac_access_denied_matched_policy[{NOT_GRANTED}]"),
+                ErrorCode.MODEL_FORBIDDEN,
+                f"This key may not use the model `{_MODEL}`: GET {MODELS_PATH} lists those that it may use.",
+                param="model",
+            ),
             _mapper(
                 _all(_of_the_agent(), _flags("UF", "UC", "UH", "UT", "UO", "UR", "LR", "UPE")),
                 ErrorCode.GATEWAY_STARTING,
@@ -96,6 +106,27 @@ def local_reply_config(max_body_bytes: int, receive_timeout_s: float, request_ti
     }
 
 
+def _unknown_key() -> list[Json]:
+    """Return the mappers for who has no good key. The path is still as it was sent, a model's name in it."""
+    sentence = (
+        "The request has no API key that is known here: send one key, as `Authorization: Bearer <key>` or as "
+        "`X-API-Key: <key>`, and ask who runs this gateway for one."
+    )
+    challenge = [_header("www-authenticate", CHALLENGE)]
+    refused = _details(f"rbac_access_denied_matched_policy[{UNKNOWN_KEY}]")
+    return [
+        *(
+            _shaped(
+                _all(_any(_in(region), _in_proxied(region)), refused),
+                region.shape(ErrorCode.INVALID_API_KEY, sentence, None),
+                headers=challenge,
+            )
+            for region in REGIONS
+        ),
+        _shaped(refused, native(ErrorCode.INVALID_API_KEY, sentence), headers=challenge),
+    ]
+
+
 def _malformed(receive_timeout_s: float) -> list[Json]:
     """Return the mappers for requests that broke HTTP itself; Envoy's status stays."""
     sentences = {
@@ -145,32 +176,49 @@ def _mappers(
     retry_after: bool = False,
 ) -> list[Json]:
     """Return a ResponseMapper for the paths of each API with errors of its own, and one for all others."""
-    said = {"keeps_status": keeps_status, "retry_after": retry_after}
+    headers = [_header("retry-after", str(RETRY_AFTER_S))] if retry_after else []
     return [
         *(
-            _shaped(_all(_in(region), condition), region.shape(code, message, param), **said)
+            _shaped(
+                _all(_in(region), condition),
+                region.shape(code, message, param),
+                keeps_status=keeps_status,
+                headers=headers,
+            )
             for region in REGIONS
         ),
-        _shaped(condition, native(code, message, param), **said),
+        _shaped(condition, native(code, message, param), keeps_status=keeps_status, headers=headers),
     ]
 
 
 def _mapper(condition: Json, code: ErrorCode, message: str, *, retry_after: bool = False) -> Json:
     """Return one ResponseMapper, in the one error body."""
-    return _shaped(condition, native(code, message), retry_after=retry_after)
+    headers = [_header("retry-after", str(RETRY_AFTER_S))] if retry_after else []
+    return _shaped(condition, native(code, message), headers=headers)
 
 
 def _shaped(
-    condition: Json, shaped: Shaped, *, keeps_status: bool = False, retry_after: bool = False
+    condition: Json, shaped: Shaped, *, keeps_status: bool = False, headers: Sequence[Json] = ()
 ) -> Json:
     """Return one ResponseMapper. The status is the one that goes with the code, or stays Envoy's."""
     mapper: Json = {"filter": condition}
     if not keeps_status:
         mapper["status_code"] = shaped.status
-    if retry_after:
-        mapper["headers_to_add"] = [{"header": {"key": "retry-after", "value": str(RETRY_AFTER_S)}}]
+    if headers:
+        mapper["headers_to_add"] = list(headers)
     mapper["body_format_override"] = {"json_format": shaped.body}
     return mapper
+
+
+def _header(name: str, value: str) -> Json:
+    return {"header": {"key": name, "value": value}}
+
+
+def _in_proxied(region: Region) -> Json:
+    """Hold for a path of an API behind a model's name, as it was sent."""
+    behind = "|".join(re.escape(path) for path in region.paths)
+    path = {"safe_regex": {"regex": f"{re.escape(PROXY_PREFIX)}.*(?:{behind})(?:[?].*)?"}}
+    return {"header_filter": {"header": {"name": ":path", "string_match": path}}}
 
 
 def _in(region: Region) -> Json:

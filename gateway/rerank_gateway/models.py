@@ -1,11 +1,15 @@
-"""What the gateway knows of a model that it serves: a public name, how it stands, and where it answers."""
+"""What the gateway knows: each model's public name, how it stands, where it answers; and who may call it."""
 
 import functools
 import ipaddress
+import re
 from dataclasses import dataclass
-from typing import TypeAlias
 
+from rerank_api.rerank_consumer import ALL_MODELS
 from rerank_api.status import ModelState
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+_CONSUMER_NAME = re.compile("[a-z0-9./-]+")
 
 
 @dataclass(frozen=True, order=True)
@@ -65,5 +69,37 @@ class ServedModel:
             raise ValueError(f"the progress {self.progress} of model {self.name!r} is not between 0 and 1")
 
 
-View: TypeAlias = tuple[ServedModel, ...]
-"""Every served model at one moment, in any order."""
+@dataclass(frozen=True)
+class Consumer:
+    """Who calls: by which keys the gateway knows it, and what it may do.
+
+    Raises ValueError for what Envoy would refuse together with everybody else's keys.
+    """
+
+    name: str
+    """The RerankConsumer: `namespace/name` in a cluster, its name alone on one machine."""
+    digests: tuple[str, ...] = ()
+    """SHA-256 of each key that counts, in lower-case hexadecimal; several while a key is replaced."""
+    models: tuple[str, ...] = ()
+    """Public names of the models that it may call; `*` alone stands for all."""
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+    def __post_init__(self) -> None:
+        if not _CONSUMER_NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name!r} cannot name a consumer: it travels in a header")
+        for digest in self.digests:
+            if not _DIGEST.fullmatch(digest):
+                raise ValueError(f"a digest of consumer {self.name!r} is not 64 hexadecimal digits")
+
+    def may_call(self, name: str) -> bool:
+        """Say whether it may call the model of this public name."""
+        return self.models == (ALL_MODELS,) or name in self.models
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything that is served, and everybody who may ask for it, at one moment, in any order."""
+
+    models: tuple[ServedModel, ...] = ()
+    consumers: tuple[Consumer, ...] = ()

@@ -36,6 +36,7 @@ ClusterLoadAssignment: TypeAlias = endpoint_pb2.ClusterLoadAssignment
 _TYPES = "type.googleapis.com"
 CLUSTER_TYPE = f"{_TYPES}/envoy.config.cluster.v3.Cluster"
 LOAD_ASSIGNMENT_TYPE = f"{_TYPES}/envoy.config.endpoint.v3.ClusterLoadAssignment"
+EXTENSION_TYPE = f"{_TYPES}/envoy.config.core.v3.TypedExtensionConfig"
 
 IDLE_TIMEOUT = 60
 """Seconds after which Envoy closes an idle connection to a server; servers keep theirs for 75."""
@@ -83,7 +84,7 @@ def _nameless_cluster() -> Cluster:
         ),
         outlier_detection=_outlier_detection(),
         circuit_breakers=_circuit_breakers(),
-        typed_extension_protocol_options={_HTTP_OPTIONS: _packed(_http_options())},
+        typed_extension_protocol_options={_HTTP_OPTIONS: packed(_http_options())},
         upstream_connection_options=cluster_pb2.UpstreamConnectionOptions(
             tcp_keepalive=address_pb2.TcpKeepalive(
                 keepalive_time=UInt32Value(value=30),
@@ -121,7 +122,7 @@ def _least_request() -> cluster_pb2.LoadBalancingPolicy:
         selection_method=least_request_pb2.LeastRequest.SelectionMethod.FULL_SCAN
     )
     extension = extension_pb2.TypedExtensionConfig(
-        name="envoy.load_balancing_policies.least_request", typed_config=_packed(policy)
+        name="envoy.load_balancing_policies.least_request", typed_config=packed(policy)
     )
     return cluster_pb2.LoadBalancingPolicy(
         policies=[cluster_pb2.LoadBalancingPolicy.Policy(typed_extension_config=extension)]
@@ -170,7 +171,8 @@ def _http_options() -> http_protocol_options_pb2.HttpProtocolOptions:
     )
 
 
-def _packed(message: Message) -> Any:
-    packed = Any()
-    packed.Pack(message, deterministic=True)
-    return packed
+def packed(message: Message) -> Any:
+    """Wrap a message with its type; equal messages give equal bytes."""
+    wrapped = Any()
+    wrapped.Pack(message, deterministic=True)
+    return wrapped

@@ -1,13 +1,13 @@
 """The Lua filter that finds a request's model: its code, and the sentences that it answers with."""
 
 import json
-from importlib import resources
 
 from rerank_api.error_shapes import REGIONS, Shape, native
 from rerank_api.errors import ErrorCode
 from rerank_api.faces import FACE_PATHS
 from rerank_api.names import MODEL_NAME_MAX_LENGTH
 from rerank_gateway.clusters import CLUSTER_HEADER, HOST_PREFIX, NAME_PREFIX
+from rerank_gateway.lua import LuaValue, chunk
 from rerank_gateway.paths import PROXY_PREFIX
 
 MODEL_HEADERS = ("X-GPUStack-Model", "X-Gateway-Model-Name")
@@ -22,8 +22,6 @@ _WHERE = f"Name it in the body's `model`, or in the header {MODEL_HEADERS[0]}."
 MISSING_MODEL = f"The request names no model. {_WHERE}"
 """The sentence for a request that names no model, on a host that has none either."""
 
-LuaValue = str | int | tuple[str, ...] | dict[str, "LuaValue"]
-
 
 def too_large(max_body_bytes: int) -> str:
     """Return the sentence for a body above the limit, in bytes."""
@@ -34,10 +32,7 @@ def too_large(max_body_bytes: int) -> str:
 
 
 def lua_code(max_body_bytes: int) -> str:
-    """Return the filter's whole source: the scanner, the settings and the glue in one chunk.
-
-    Envoy loads it once for every worker thread.
-    """
+    """Return the filter's whole source: the scanner, the settings and the glue in one chunk."""
     settings: LuaValue = {
         "face_paths": tuple(sorted(FACE_PATHS, key=len, reverse=True)),
         "proxy_prefix": PROXY_PREFIX,
@@ -53,32 +48,7 @@ def lua_code(max_body_bytes: int) -> str:
         },
         "regions": {path: region.name for region in REGIONS for path in region.paths},
     }
-    return (
-        f"local scan = (function(...)\n{source('scan.lua')}end)()\n"
-        f"local settings = {lua_literal(settings)}\n"
-        f"local function glue(...)\n{source('route.lua')}end\n"
-        "glue(scan, settings)\n"
-    )
-
-
-def source(name: str) -> str:
-    """Return the text of a Lua file of this package."""
-    return resources.files("rerank_gateway").joinpath(name).read_text(encoding="utf-8")
-
-
-def lua_literal(value: LuaValue) -> str:
-    """Write a value as Lua source. Text must be printable ASCII: it stands between double quotes."""
-    match value:
-        case str():
-            if not (value.isascii() and value.isprintable()):
-                raise ValueError(f"{value!r} cannot be written in Lua source: it is not printable ASCII")
-            return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        case int():
-            return str(value)
-        case tuple():
-            return "{" + ", ".join(lua_literal(item) for item in value) + "}"
-        case dict():
-            return "{" + ", ".join(f"[{lua_literal(k)}] = {lua_literal(v)}" for k, v in value.items()) + "}"
+    return chunk({"scan": "scan.lua"}, settings, "route.lua")
 
 
 def _replies(max_body_bytes: int, shape: Shape) -> dict[str, LuaValue]:

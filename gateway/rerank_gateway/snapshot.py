@@ -4,11 +4,15 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-from rerank_gateway import resources
+from rerank_gateway import credentials, resources
+from rerank_gateway.auth import GRANTS_FILTER, KEYS_FILTER
 from rerank_gateway.clusters import host_cluster, name_cluster
-from rerank_gateway.models import ServedModel, View
+from rerank_gateway.models import Consumer, ServedModel, View
+
+SHOWN_DIGITS: Final = 8
+"""Of a digest, enough to tell keys apart in a log, and far too few to try guesses against."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,13 @@ Resources: TypeAlias = Mapping[str, Resource]
 
 @dataclass(frozen=True)
 class Contest:
-    """One public name, or one host, that several RerankModels claim."""
+    """One public name or host that several RerankModels claim, or one key that several consumers have."""
 
     name: str
+    """Of a key, the first signs of its digest."""
     winner: str
     losers: tuple[str, ...]
-    what: Literal["name", "host"] = "name"
+    what: Literal["name", "host", "key"] = "name"
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,19 @@ class Snapshot:
     contests: tuple[Contest, ...] = ()
     hosts: Mapping[str, ServedModel] = field(default_factory=dict)
     """Who answers on a host where a request names no model, sorted by host."""
+    consumers: Mapping[str, Consumer] = field(default_factory=dict)
+    """By name, sorted."""
+    doors: credentials.Doors = field(default_factory=dict)
+    """By host: the public names of the model that answers there."""
+
+    def visible_to(self, consumer: str | None) -> Mapping[str, ServedModel]:
+        """Return the models that a consumer may see: those that it may call. None asks for itself: all."""
+        if consumer is None:
+            return self.models
+        known = self.consumers.get(consumer)
+        if known is None:
+            return {}
+        return {name: model for name, model in self.models.items() if known.may_call(name)}
 
 
 def build(view: View, previous: Snapshot | None = None) -> Snapshot:
@@ -51,8 +69,14 @@ def build(view: View, previous: Snapshot | None = None) -> Snapshot:
 
     A model that is the same in `previous` brings its resources along: only what changed is serialised.
     """
-    models, contested_names = _settle("name", ((model.name, model) for model in view))
-    hosts, contested_hosts = _settle("host", ((host, model) for model in view for host in model.hosts))
+    models, contested_names = _settle("name", ((model.name, model) for model in view.models))
+    hosts, contested_hosts = _settle("host", ((host, model) for model in view.models for host in model.hosts))
+    consumers = {
+        consumer.name: consumer
+        for consumer in sorted(view.consumers, key=lambda one: (one.name, one.digests, one.models))
+    }
+    owners, contested_keys = _owners(consumers)
+    doors = _doors(models, hosts)
     clusters: dict[str, Resource] = {}
     assignments: dict[str, Resource] = {}
     for cluster_name, settled, before in (
@@ -70,9 +94,15 @@ def build(view: View, previous: Snapshot | None = None) -> Snapshot:
                 assignments[key] = _resource(resources.load_assignment(key, model.endpoints))
     return Snapshot(
         models,
-        {resources.CLUSTER_TYPE: clusters, resources.LOAD_ASSIGNMENT_TYPE: assignments},
-        contested_names + contested_hosts,
+        {
+            resources.EXTENSION_TYPE: _extensions(consumers, owners, doors, previous),
+            resources.CLUSTER_TYPE: clusters,
+            resources.LOAD_ASSIGNMENT_TYPE: assignments,
+        },
+        contested_names + contested_hosts + contested_keys,
         hosts,
+        consumers,
+        doors,
     )
 
 
@@ -106,6 +136,44 @@ def _settle(
     return settled, contests
 
 
+def _owners(consumers: Mapping[str, Consumer]) -> tuple[dict[str, str], tuple[Contest, ...]]:
+    """Give each key to the first consumer that has it: Envoy refuses all keys where one stands twice."""
+    claims: defaultdict[str, list[str]] = defaultdict(list)
+    for name, consumer in consumers.items():
+        for digest in dict.fromkeys(consumer.digests):
+            claims[digest].append(name)
+    contests = tuple(
+        Contest(digest[:SHOWN_DIGITS], names[0], tuple(names[1:]), "key")
+        for digest, names in sorted(claims.items())
+        if len(names) > 1
+    )
+    return {digest: names[0] for digest, names in claims.items()}, contests
+
+
+def _doors(models: Mapping[str, ServedModel], hosts: Mapping[str, ServedModel]) -> credentials.Doors:
+    """Say under which public names the model of each host is known."""
+    names: dict[str, set[str]] = {model.model: set() for model in hosts.values()}
+    if names:
+        for name, model in models.items():
+            if model.model in names:
+                names[model.model].add(name)
+    return {host: frozenset(names[model.model]) for host, model in hosts.items()}
+
+
+def _extensions(
+    consumers: Mapping[str, Consumer],
+    owners: Mapping[str, str],
+    doors: credentials.Doors,
+    previous: Snapshot | None,
+) -> Resources:
+    if previous is not None and consumers == previous.consumers and doors == previous.doors:
+        return previous.resources[resources.EXTENSION_TYPE]
+    return {
+        KEYS_FILTER: _resource(credentials.keys(owners)),
+        GRANTS_FILTER: _resource(credentials.grants(consumers.values(), doors)),
+    }
+
+
 def _seniority(model: ServedModel) -> tuple[object, ...]:
     """Order claims as `rerank_api.names.seniority` does; the rest only makes the order total.
 
@@ -117,6 +185,8 @@ def _seniority(model: ServedModel) -> tuple[object, ...]:
     return (model.created, namespace, name, *rest)
 
 
-def _resource(message: resources.Cluster | resources.ClusterLoadAssignment) -> Resource:
+def _resource(
+    message: resources.Cluster | resources.ClusterLoadAssignment | credentials.Extension,
+) -> Resource:
     body = message.SerializeToString(deterministic=True)
     return Resource(hashlib.blake2s(body, digest_size=8).hexdigest(), body)

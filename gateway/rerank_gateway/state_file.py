@@ -1,9 +1,13 @@
-"""The local runner's state file: every served model, written whole by one process, followed by another.
+"""The local runner's state file: models and consumers, written whole by one process, followed by another.
 
 Format, JSON in UTF-8::
 
     {"version": 1, "models": [{"name", "model", "state", "message", "created", "progress",
-                               "endpoints": [{"address", "port"}], "hosts": [""]}]}
+                               "endpoints": [{"address", "port"}], "hosts": [""]}],
+                  "consumers": [{"name", "digests": [""], "models": [""],
+                                 "requests_per_minute", "tokens_per_minute"}]}
+
+It holds digests of keys, never a key.
 """
 
 import asyncio
@@ -20,7 +24,7 @@ import watchfiles
 from pydantic import TypeAdapter, ValidationError
 
 from rerank_gateway.errors import StateFileError
-from rerank_gateway.models import ServedModel, View
+from rerank_gateway.models import Consumer, ServedModel, View
 
 VERSION: Literal[1] = 1
 _STEP_MS = 5  # how often the watcher looks, and how long a burst of changes must pause to be told
@@ -34,19 +38,20 @@ log = logging.getLogger(__name__)
 class _Document:
     version: Literal[1]
     models: tuple[ServedModel, ...]
+    consumers: tuple[Consumer, ...] = ()
 
 
 _DOCUMENT = TypeAdapter(_Document)
 
 
-def write(path: Path, models: View) -> None:
+def write(path: Path, view: View) -> None:
     """Replace the file at once: a reader sees the old view or the new one, never a part.
 
     Only the user who writes it may read it. Durability is not sought: the runner that writes the file
     writes it anew when it starts.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    content = orjson.dumps(_Document(VERSION, models))
+    content = orjson.dumps(_Document(VERSION, view.models, view.consumers))
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(content)
@@ -59,11 +64,12 @@ def write(path: Path, models: View) -> None:
 def parse(content: bytes) -> View:
     """Read a state file's content. Raises StateFileError with the first thing that is wrong and its place."""
     try:
-        return _DOCUMENT.validate_json(content, strict=True).models
+        document = _DOCUMENT.validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
         raise StateFileError(f"{place.lstrip('.') or 'the document'}: {first['msg']}") from None
+    return View(document.models, document.consumers)
 
 
 class StateFileSource:

@@ -1,4 +1,4 @@
-"""RerankModels and EndpointSlices, reduced to what the gateway needs: a few fields, each checked.
+"""What Kubernetes tells, reduced to what the gateway needs: a few fields, each checked; of Secrets digests.
 
 The manifest's own reader is not used: a field that it does not know yet would take a model off the air.
 """
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from rerank_api.names import MODEL_LABEL, is_model_name
+from rerank_api.keys import KeyFaultError, read_encoded
+from rerank_api.names import MODEL_LABEL, is_consumer_name, is_model_name
 from rerank_api.status import ModelState
 from rerank_gateway.models import Endpoint
 
@@ -16,6 +17,7 @@ SERVICE_LABEL = "kubernetes.io/service-name"
 """On EndpointSlices, by Kubernetes: the Service that they belong to."""
 
 PORT_NAME = "http"
+_OPAQUE = "Opaque"
 
 Json: TypeAlias = Mapping[str, Any]
 Key: TypeAlias = tuple[str, str]
@@ -48,6 +50,23 @@ class Slice:
 
     model: Key
     endpoints: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """One RerankConsumer."""
+
+    secret: Key
+    """The Secret that holds its keys."""
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class KeySecret:
+    """One Secret that may hold keys: their digests, and why a field holds none."""
+
+    digests: tuple[str, ...]
+    faults: tuple[str, ...] = ()
 
 
 def key_of(raw: Json) -> Key:
@@ -97,6 +116,40 @@ def endpoint_slice(raw: Json) -> Slice | None:
         if _takes_traffic(_mapping(each, "conditions"))
     )
     return Slice((namespace, label), endpoints)
+
+
+def consumer(raw: Json) -> Consumer | None:
+    """Read a RerankConsumer; one that is being deleted is gone already. Raises `UnreadableError`."""
+    if _mapping(raw, "metadata").get("deletionTimestamp") is not None:
+        return None
+    namespace, name = key_of(raw)
+    if not is_consumer_name(name):
+        raise UnreadableError("metadata.name cannot name a consumer")
+    spec = _mapping(raw, "spec")
+    secret, models = _mapping(spec, "keySecret").get("name"), _list(spec, "models")
+    if not isinstance(secret, str) or not secret:
+        raise UnreadableError("spec.keySecret.name is no text")
+    if not all(isinstance(model, str) for model in models):
+        raise UnreadableError("spec.models holds what is no text")
+    return Consumer((namespace, secret), tuple(models))
+
+
+def key_secret(raw: Json) -> KeySecret | None:
+    """Read a Secret; None where it is of a type that holds something else. Raises `UnreadableError`.
+
+    What is in it becomes digests here, and is not kept.
+    """
+    if _mapping(raw, "metadata").get("deletionTimestamp") is not None:
+        return None
+    if raw.get("type", _OPAQUE) != _OPAQUE:
+        return None
+    digests, faults = [], []
+    for field, value in sorted(_mapping(raw, "data").items()):
+        try:
+            digests.append(read_encoded(str(value)))
+        except KeyFaultError as fault:
+            faults.append(f"{field} {fault}")
+    return KeySecret(tuple(dict.fromkeys(digests)), tuple(faults))
 
 
 def _names(spec: Json) -> tuple[str, ...]:

@@ -69,7 +69,7 @@ DEFAULT_PACE = Pace()
 
 
 class Reflector(Generic[T]):
-    """Follows the objects at one path, those with a label if one is given.
+    """Follows the objects at one path, those with a label or a field if one is given.
 
     `read` takes an object's few fields; what it cannot read is told once and is as good as absent.
     """
@@ -82,6 +82,7 @@ class Reflector(Generic[T]):
         sink: Sink[T],
         *,
         label: str | None = None,
+        field: str | None = None,
         pace: Pace = DEFAULT_PACE,
     ) -> None:
         self.listed = False
@@ -91,6 +92,8 @@ class Reflector(Generic[T]):
         self._read = read
         self._sink = sink
         self._query = {} if label is None else {"labelSelector": label}
+        if field is not None:
+            self._query["fieldSelector"] = field
         self._pace = pace
         self._version: str | None = None
         """To go on from; None where only a new list helps."""

@@ -1,10 +1,11 @@
-"""The agent's source in a cluster: views of all RerankModels and their EndpointSlices."""
+"""The agent's source in a cluster: views of RerankModels with their EndpointSlices, and of who may call."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from rerank_api.names import MODEL_LABEL
 from rerank_api.resource import GROUP, VERSION
@@ -16,6 +17,8 @@ from rerank_gateway.models import View
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 _BURST_S = 0.01
 """How long further changes are waited for before they are told."""
 _IDLE_SHARE = 3.0
@@ -23,26 +26,39 @@ _IDLE_SHARE = 3.0
 
 
 class KubernetesSource:
-    """Follows a whole cluster, or some namespaces of it, as `Source` asks."""
+    """Follows a whole cluster, or some namespaces of it, as `Source` asks.
 
-    def __init__(self, api: Api, namespaces: tuple[str, ...] = (), pace: Pace = DEFAULT_PACE) -> None:
+    `consumers_in` is the namespace of RerankConsumers and of the Secrets with their keys: one, because who
+    reads Secrets should read few. None where nobody is asked for a key.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        namespaces: tuple[str, ...] = (),
+        pace: Pace = DEFAULT_PACE,
+        consumers_in: str | None = None,
+    ) -> None:
         self._api = api
         self._namespaces: tuple[str | None, ...] = tuple(dict.fromkeys(namespaces)) or (None,)
+        self._consumers_in = consumers_in
         self._pace = pace
 
     async def views(self) -> AsyncGenerator[View, None]:
         """Yield the first view once every list is complete, then one after each burst of changes."""
         world, changed = World(), asyncio.Event()
-        reflectors = [
+        reflectors: list[Reflector[Any]] = [
             reflector
             for namespace in self._namespaces
             for reflector in self._reflectors(world, namespace, changed.set)
         ]
+        if self._consumers_in is not None:
+            reflectors += self._reflectors_of_keys(world, self._consumers_in, changed.set)
         following = [asyncio.create_task(reflector.run()) for reflector in reflectors]
         for task in following:
             task.add_done_callback(lambda _: changed.set())
         try:
-            told, next_at = False, 0.0
+            told, next_at, complaints = False, 0.0, frozenset[str]()
             while True:
                 await changed.wait()
                 await asyncio.sleep(max(_BURST_S, next_at - time.monotonic()))
@@ -52,6 +68,7 @@ class KubernetesSource:
                         task.result()  # a defect: what a reflector can name it outlives
                 if (world.changed or not told) and all(reflector.listed for reflector in reflectors):
                     told, began = True, time.monotonic()
+                    complaints = _complain(world.unusable(), complaints)
                     yield world.view()
                     next_at = time.monotonic() + (time.monotonic() - began) * _IDLE_SHARE
         finally:
@@ -80,6 +97,35 @@ class KubernetesSource:
                 pace=self._pace,
             ),
         )
+
+    def _reflectors_of_keys(
+        self, world: World, namespace: str, changed: Callable[[], None]
+    ) -> tuple[Reflector[objects.Consumer], Reflector[objects.KeySecret]]:
+        return (
+            Reflector(
+                self._api,
+                f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/rerankconsumers",
+                objects.consumer,
+                _Part(world.consumers, namespace, changed),
+                pace=self._pace,
+            ),
+            Reflector(
+                self._api,
+                f"/api/v1/namespaces/{namespace}/secrets",
+                objects.key_secret,
+                _Part(world.secrets, namespace, changed),
+                field="type=Opaque",  # releases of Helm, certificates and tokens are not even fetched
+                pace=self._pace,
+            ),
+        )
+
+
+def _complain(now: tuple[str, ...], before: frozenset[str]) -> frozenset[str]:
+    """Log what keeps keys from counting, each once for as long as it stays so."""
+    for sentence in now:
+        if sentence not in before:
+            log.warning("%s", sentence)
+    return frozenset(now)
 
 
 @dataclass(frozen=True)

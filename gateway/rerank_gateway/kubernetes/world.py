@@ -1,11 +1,12 @@
-"""RerankModels and EndpointSlices as a view: no I/O, and no more work than what changed."""
+"""What Kubernetes tells as a view: no I/O, and no more work than what changed."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Generic, TypeVar
 
 from rerank_api.status import ModelState
-from rerank_gateway.kubernetes.objects import Key, Model, Slice
+from rerank_gateway import models
+from rerank_gateway.kubernetes.objects import Consumer, Key, KeySecret, Model, Slice
 from rerank_gateway.models import Endpoint, ServedModel, View
 
 T = TypeVar("T")
@@ -26,6 +27,10 @@ class Table(Generic[T]):
     def get(self, key: Key) -> T | None:
         """Return the object, if there is one."""
         return self._objects.get(key)
+
+    def items(self) -> ItemsView[Key, T]:
+        """Return all objects with their keys."""
+        return self._objects.items()
 
     def put(self, key: Key, new: T | None) -> None:
         """Take over what an object is now; None where it is gone."""
@@ -52,17 +57,21 @@ class World:
     def __init__(self) -> None:
         self.models: Table[Model] = Table(self._model_changed)
         self.slices: Table[Slice] = Table(self._slice_changed)
+        self.consumers: Table[Consumer] = Table(self._keys_changed)
+        self.secrets: Table[KeySecret] = Table(self._keys_changed)
         self._slices_of: dict[Key, set[Key]] = {}
         self._served: dict[Key, tuple[ServedModel, ...]] = {}
         self._stale: set[Key] = set()
+        self._callers: tuple[models.Consumer, ...] = ()
+        self._callers_stale = False
 
     @property
     def changed(self) -> bool:
         """Whether the next view may differ from the last."""
-        return bool(self._stale)
+        return bool(self._stale) or self._callers_stale
 
     def view(self) -> View:
-        """Return every public name of every model. Only what changed since the last view is made anew."""
+        """Return every public name of every model, and every consumer. Only what changed is made anew."""
         for key in self._stale:
             model = self.models.get(key)
             if model is None:
@@ -70,13 +79,30 @@ class World:
             else:
                 self._served[key] = served(model, self._endpoints_of(key))
         self._stale.clear()
-        return tuple(chain.from_iterable(self._served.values()))
+        if self._callers_stale:
+            self._callers = tuple(
+                caller(key, consumer, self.secrets.get(consumer.secret))
+                for key, consumer in self.consumers.items()
+            )
+            self._callers_stale = False
+        return View(tuple(chain.from_iterable(self._served.values())), self._callers)
+
+    def unusable(self) -> tuple[str, ...]:
+        """Say which consumers' keys cannot be used, and why, sorted."""
+        return tuple(
+            sentence
+            for (namespace, name), consumer in sorted(self.consumers.items())
+            for sentence in faults(f"{namespace}/{name}", consumer, self.secrets.get(consumer.secret))
+        )
 
     def _endpoints_of(self, model: Key) -> Iterable[Endpoint]:
         return chain.from_iterable(self.slices[key].endpoints for key in self._slices_of.get(model, ()))
 
     def _model_changed(self, key: Key, _old: Model | None, _new: Model | None) -> None:
         self._stale.add(key)
+
+    def _keys_changed(self, _key: Key, _old: object, _new: object) -> None:
+        self._callers_stale = True
 
     def _slice_changed(self, key: Key, old: Slice | None, new: Slice | None) -> None:
         if old is not None:
@@ -87,6 +113,23 @@ class World:
         if new is not None:
             self._slices_of.setdefault(new.model, set()).add(key)
             self._stale.add(new.model)
+
+
+def caller(key: Key, consumer: Consumer, secret: KeySecret | None) -> models.Consumer:
+    """Return a consumer with the keys of its Secret; without one nobody can call in its name."""
+    digests = () if secret is None else secret.digests
+    return models.Consumer("/".join(key), digests, consumer.models)
+
+
+def faults(name: str, consumer: Consumer, secret: KeySecret | None) -> Iterator[str]:
+    """Say what keeps keys of a consumer from counting."""
+    where = "/".join(consumer.secret)
+    if secret is None:
+        yield f"the consumer {name} has no key: there is no Secret {where} of type Opaque"
+    elif not secret.digests and not secret.faults:
+        yield f"the consumer {name} has no key: the Secret {where} is empty"
+    else:
+        yield from (f"a key of the consumer {name} is left out: {where}: {fault}" for fault in secret.faults)
 
 
 def served(model: Model, endpoints: Iterable[Endpoint]) -> tuple[ServedModel, ...]:

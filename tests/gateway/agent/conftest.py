@@ -19,7 +19,7 @@ import pytest
 from rerank_api.status import ModelState
 from rerank_gateway import envoy_binary, state_file
 from rerank_gateway.agent import Sockets, run
-from rerank_gateway.models import Endpoint, ServedModel
+from rerank_gateway.models import Endpoint, ServedModel, View
 from rerank_gateway.state_file import StateFileSource
 
 PATIENCE = 60.0
@@ -177,7 +177,7 @@ class AgentProcess(Process):
     state: Path = Path()
 
     def publish(self, *models: ServedModel) -> None:
-        state_file.write(self.state, models)
+        state_file.write(self.state, View(models))
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ class Agent:
         self._running: asyncio.Task[None] | None = None
 
     def publish(self, *models: ServedModel) -> None:
-        state_file.write(self._state, models)
+        state_file.write(self._state, View(models))
 
     async def start(self) -> None:
         source, sockets = StateFileSource(self._state), Sockets.inside(self._socket_dir)

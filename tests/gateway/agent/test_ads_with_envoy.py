@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from rerank_gateway import resources, snapshot
 from rerank_gateway.ads import AdsServer
+from rerank_gateway.models import View
 from rerank_gateway.publication import Publication
 from rerank_gateway.snapshot import Resource, Snapshot
 
@@ -60,13 +61,13 @@ async def test_a_resource_that_envoy_refuses_is_logged_once_and_the_others_apply
 ):
     only = await replica("only")
     caplog.set_level(logging.ERROR)
-    first = snapshot.build((served("steady", only.port),))
+    first = snapshot.build(View((served("steady", only.port),)))
     publication.publish(first)
     await envoy.start()
     await envoy.answers("steady", "only")
 
     names = [f"n{i}" for i in range(20)]
-    world = snapshot.build((served("steady", only.port), *(served(name, only.port) for name in names)))
+    world = snapshot.build(View((served("steady", only.port), *(served(name, only.port) for name in names))))
     publication.publish(replaced(world, type_url, "m/n7", "bad", build("m/n7")))
 
     for name in names:
@@ -90,7 +91,7 @@ async def test_a_changed_cluster_is_effective_without_waiting_for_a_timeout(
     ads, publication, envoy, replica, served, until
 ):
     only = await replica("only")
-    world = snapshot.build((served("a", only.port),))
+    world = snapshot.build(View((served("a", only.port),)))
     publication.publish(world)
     await envoy.start()
     await envoy.answers("a", "only")
@@ -114,7 +115,7 @@ async def test_a_cluster_that_changed_while_the_agent_was_away_is_effective_too(
     publication, socket_dir, envoy, replica, served, until
 ):
     only = await replica("only")
-    world = snapshot.build((served("a", only.port),))
+    world = snapshot.build(View((served("a", only.port),)))
     publication.publish(world)
     before = AdsServer(publication)
     await before.start(socket_dir / "ads.sock")

@@ -13,6 +13,7 @@ import pytest
 
 from rerank_gateway.agent import Sockets, run
 from rerank_gateway.errors import SourceEndedError
+from rerank_gateway.models import View
 
 pytestmark = pytest.mark.anyio
 
@@ -87,15 +88,15 @@ async def test_a_name_that_two_models_claim_is_logged_once(agent_process, served
 class EndingSource:
     """A source that breaks its promise never to end."""
 
-    async def views(self) -> AsyncGenerator[tuple, None]:
-        yield ()
+    async def views(self) -> AsyncGenerator[View, None]:
+        yield View()
 
 
 class FailingSource:
     """A source with a defect."""
 
-    async def views(self) -> AsyncGenerator[tuple, None]:
-        yield ()
+    async def views(self) -> AsyncGenerator[View, None]:
+        yield View()
         raise RuntimeError("a defect")
 
 
@@ -132,7 +133,7 @@ async def test_a_part_that_fails_ends_the_agent_with_the_reason(socket_dir, sour
         ),
         pytest.param(
             ["agent", "--state-file", "s", "--socket-dir", ".", "--namespace", "rag"],
-            "--namespace and --kubeconfig go with --kubernetes",
+            "--namespace, --consumers-in and --kubeconfig go with --kubernetes",
             id="a namespace without Kubernetes",
         ),
         pytest.param(

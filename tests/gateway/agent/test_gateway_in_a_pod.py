@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from rerank_gateway import admin, envoy_binary, state_file
+from rerank_gateway.models import View
 
 pytestmark = pytest.mark.anyio
 
@@ -47,7 +48,7 @@ class Pod:
         self.directory.mkdir(exist_ok=True)
         where = ("--socket-dir", str(self.directory))
         state = self.directory / "state.json"
-        state_file.write(state, self.models)
+        state_file.write(state, View(self.models))
         self.agent = self.process("agent", "--state-file", str(state), *where, "--linger-s", "60")
         listen = ("--listen", f"127.0.0.1:{self.port}", "--concurrency", "1")
         self.envoy = self.process("envoy", *where, *listen, "--access-log", "/dev/stdout")
@@ -202,7 +203,7 @@ async def test_where_no_envoy_is_there_is_nothing_to_drain(socket_dir, process):
 async def test_an_agent_that_is_told_to_end_goes_on_until_envoy_is_gone(pod, until, served):
     pod.agent.child.send_signal(signal.SIGTERM)
     await asyncio.sleep(1)
-    state_file.write(pod.directory / "state.json", (*pod.models, served("late")))
+    state_file.write(pod.directory / "state.json", View((*pod.models, served("late"))))
     async with httpx.AsyncClient(verify=False, base_url=pod.url) as client:
 
         async def listed():

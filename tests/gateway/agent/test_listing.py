@@ -7,6 +7,7 @@ import pytest
 
 from rerank_api.status import ModelState
 from rerank_gateway import listing, snapshot
+from rerank_gateway.models import Consumer, View
 from rerank_gateway.publication import Publication
 
 pytestmark = pytest.mark.anyio
@@ -22,10 +23,11 @@ def ask(publication):
     """Ask the app without a socket between."""
     app = listing.app(publication, lambda name: name != "on its way")
 
-    async def send(path, method="GET"):
+    async def send(path, method="GET", consumer=None):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(verify=False, transport=transport, base_url="http://agent") as client:
-            return await client.request(method, path)
+            headers = {} if consumer is None else {"x-rerank-consumer": consumer}
+            return await client.request(method, path, headers=headers)
 
     return send
 
@@ -34,7 +36,7 @@ async def test_models_are_listed_by_name_with_their_state(publication, ask, serv
     loading = dataclasses.replace(
         served("b", model="bee", created=7), state=ModelState.LOADING, message="reading", progress=0.5
     )
-    publication.publish(snapshot.build((loading, served("a", 9000))))
+    publication.publish(snapshot.build(View((loading, served("a", 9000)))))
     response = await ask("/v1/models")
     assert response.headers["content-type"] == "application/json"
     assert response.json() == {
@@ -63,22 +65,41 @@ async def test_models_are_listed_by_name_with_their_state(publication, ask, serv
 
 @pytest.mark.parametrize("path", ["BAAI/bge-v2:x@1", "BAAI%2Fbge-v2%3Ax%401"], ids=["plain", "escaped"])
 async def test_a_model_is_found_by_a_name_with_slashes(publication, ask, served, path):
-    publication.publish(snapshot.build((served("BAAI/bge-v2:x@1"),)))
+    publication.publish(snapshot.build(View((served("BAAI/bge-v2:x@1"),))))
     response = await ask(f"/v1/models/{path}")
     assert (response.status_code, response.json()["id"]) == (200, "BAAI/bge-v2:x@1")
 
 
 async def test_a_ready_model_is_listed_as_ready_once_requests_arrive_there(publication, ask, served):
-    publication.publish(snapshot.build((served("a"), served("on its way"))))
+    publication.publish(snapshot.build(View((served("a"), served("on its way")))))
     listed = {model["id"]: model["state"] for model in (await ask("/v1/models")).json()["data"]}
     assert listed == {"a": "Ready", "on its way": "Loading"}
     assert (await ask("/v1/models/on its way")).json()["state"] == "Loading"
 
 
+@pytest.mark.parametrize(
+    ("consumer", "names"),
+    [
+        pytest.param("rag/search", ["b"], id="what is granted and is there"),
+        pytest.param("all", ["a", "b"], id="all"),
+        pytest.param("gone", [], id="a consumer that is no more"),
+        pytest.param(None, ["a", "b"], id="who asks without Envoy between"),
+    ],
+)
+async def test_a_consumer_sees_the_models_that_it_may_call(publication, ask, served, consumer, names):
+    consumers = (Consumer("rag/search", (), ("b", "c")), Consumer("all", (), ("*",)))
+    publication.publish(snapshot.build(View((served("a"), served("b")), consumers)))
+    listed = (await ask("/v1/models", consumer=consumer)).json()["data"]
+    assert [model["id"] for model in listed] == names
+    for name in ("a", "b"):
+        status = (await ask(f"/v1/models/{name}", consumer=consumer)).status_code
+        assert status == (200 if name in names else 404)
+
+
 async def test_a_later_view_is_listed_at_once(publication, ask, served):
-    publication.publish(snapshot.build((served("a"),)))
+    publication.publish(snapshot.build(View((served("a"),))))
     assert (await ask("/v1/models/b")).status_code == 404
-    publication.publish(snapshot.build((served("b"),)))
+    publication.publish(snapshot.build(View((served("b"),))))
     assert (await ask("/v1/models/b")).status_code == 200
     assert (await ask("/v1/models/a")).status_code == 404
 
@@ -94,7 +115,7 @@ async def test_a_later_view_is_listed_at_once(publication, ask, served):
 async def test_what_is_not_there_is_answered_in_the_one_error_body(
     publication, ask, method, path, status, code
 ):
-    publication.publish(snapshot.build(()))
+    publication.publish(snapshot.build(View()))
     response = await ask(path, method)
     assert response.status_code == status
     assert set(response.json()["error"]) == {"message", "type", "code", "param"}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rerank_api.names import seniority
 from rerank_api.status import ModelState
 from rerank_gateway import resources, snapshot
-from rerank_gateway.models import Endpoint, ServedModel
+from rerank_gateway.models import Consumer, Endpoint, ServedModel, View
 from rerank_gateway.snapshot import Contest, Resource
 
 MODELS = st.builds(
@@ -24,15 +24,26 @@ MODELS = st.builds(
     progress=st.none() | st.sampled_from([0.0, 0.5]),
     hosts=st.lists(st.sampled_from(["h", "i"]), max_size=2, unique=True).map(tuple),
 )
-VIEWS = st.lists(MODELS, max_size=8).map(tuple)
+CONSUMERS = st.builds(
+    Consumer,
+    name=st.sampled_from(["one", "rag/two"]),
+    digests=st.lists(st.sampled_from(["a" * 64, "b" * 64]), unique=True).map(tuple),
+    models=st.sampled_from([("*",), ("a",), ("a", "b"), ()]),
+)
+VIEWS = st.builds(
+    View,
+    st.lists(MODELS, max_size=8).map(tuple),
+    st.lists(CONSUMERS, max_size=2, unique_by=lambda consumer: consumer.name).map(tuple),
+)
 
 
 @settings(max_examples=50, deadline=None)
 @given(view=VIEWS, seed=st.integers())
 def test_any_order_of_a_view_gives_the_same_snapshot(view, seed):
-    shuffled = list(view)
-    random.Random(seed).shuffle(shuffled)
-    assert snapshot.build(tuple(shuffled)) == snapshot.build(view)
+    models, consumers = list(view.models), list(view.consumers)
+    for told in (models, consumers):
+        random.Random(seed).shuffle(told)
+    assert snapshot.build(View(tuple(models), tuple(consumers))) == snapshot.build(view)
 
 
 @settings(max_examples=50, deadline=None)
@@ -50,14 +61,14 @@ def test_the_order_of_replicas_changes_no_version(model, seed):
     shuffled = list(model.endpoints)
     random.Random(seed).shuffle(shuffled)
     other = dataclasses.replace(model, endpoints=tuple(shuffled))
-    assert snapshot.build((model,)).resources == snapshot.build((other,)).resources
+    assert snapshot.build(View((model,))).resources == snapshot.build(View((other,))).resources
 
 
 def test_the_oldest_keeps_a_name_and_the_smaller_model_name_decides_a_tie(served):
     old = served("n", model="old", created=1)
     tied = served("n", model="omega", created=1)
     young = served("n", model="a", created=2)
-    built = snapshot.build((young, tied, old))
+    built = snapshot.build(View((young, tied, old)))
     assert built.models == {"n": old}
     assert built.contests == (Contest("n", "old", ("a", "omega")),)
 
@@ -79,14 +90,14 @@ def test_who_keeps_a_name_is_who_the_operator_says_keeps_it(claims):
         for created, namespace, name in claims
     )
     _, namespace, name = min(claims, key=lambda claim: seniority(text(claim[0]), *claim[1:]))
-    assert snapshot.build(view).models["n"].model == f"{namespace}/{name}"
+    assert snapshot.build(View(view)).models["n"].model == f"{namespace}/{name}"
 
 
 def test_a_host_goes_to_the_oldest_model_that_claims_it_whatever_its_names(served):
     old = served("n", model="a/old", created=1, hosts=("h",))
     alias = served("o", model="a/old", created=1, hosts=("h",))
     young = served("m", 9000, model="a/young", created=2, hosts=("h", "i"))
-    built = snapshot.build((young, alias, old))
+    built = snapshot.build(View((young, alias, old)))
     assert {host: model.model for host, model in built.hosts.items()} == {"h": "a/old", "i": "a/young"}
     assert built.contests == (Contest("h", "a/old", ("a/young",), "host"),)
     clusters = built.resources[resources.CLUSTER_TYPE]
@@ -95,7 +106,7 @@ def test_a_host_goes_to_the_oldest_model_that_claims_it_whatever_its_names(serve
 
 def test_one_changed_model_among_2000_serialises_one_model(served, monkeypatch):
     view = tuple(served(f"m{i}", 9000) for i in range(2000))
-    before = snapshot.build(view)
+    before = snapshot.build(View(view))
     built = []
     for function in ("cluster", "load_assignment"):
         real = getattr(resources, function)
@@ -104,10 +115,10 @@ def test_one_changed_model_among_2000_serialises_one_model(served, monkeypatch):
         )
     changed = (*view[:7], served("m7", 9001), *view[8:])
 
-    after = snapshot.build(changed, before)
+    after = snapshot.build(View(changed), before)
 
     assert built == ["m/m7", "m/m7"]
-    assert after == snapshot.build(changed)
+    assert after == snapshot.build(View(changed))
     kinds = (resources.CLUSTER_TYPE, resources.LOAD_ASSIGNMENT_TYPE)
     differences = [snapshot.changed(before.resources[kind], after.resources[kind]) for kind in kinds]
     assert differences == [set(), {"m/m7"}]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rerank_api.status import ModelState
 from rerank_gateway import state_file
 from rerank_gateway.errors import StateFileError
-from rerank_gateway.models import Endpoint, ServedModel
+from rerank_gateway.models import Consumer, Endpoint, ServedModel, View
 from rerank_gateway.state_file import StateFileSource
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -32,18 +32,31 @@ MODELS = st.builds(
 )
 
 
+CONSUMERS = st.builds(
+    Consumer,
+    name=st.sampled_from(["search", "rag/search"]),
+    digests=st.lists(st.sampled_from(["a" * 64, "0" * 64]), max_size=2).map(tuple),
+    models=st.lists(NAMES, max_size=3).map(tuple),
+    requests_per_minute=st.none() | st.integers(1, 1000),
+)
+
+
 @settings(max_examples=50, deadline=None)
-@given(models=st.lists(MODELS, max_size=5).map(tuple))
-def test_what_is_written_is_what_is_read(models, tmp_path_factory):
+@given(models=st.lists(MODELS, max_size=5).map(tuple), consumers=st.lists(CONSUMERS, max_size=3).map(tuple))
+def test_what_is_written_is_what_is_read(models, consumers, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "round-trip.json"
-    state_file.write(path, models)
-    assert state_file.parse(path.read_bytes()) == models
+    state_file.write(path, View(models, consumers))
+    assert state_file.parse(path.read_bytes()) == View(models, consumers)
+
+
+def test_a_file_without_consumers_lets_nobody_in():
+    assert state_file.parse(b'{"version": 1, "models": []}') == View()
 
 
 def test_the_file_is_private_and_leaves_no_part_behind(tmp_path, served):
     path = tmp_path / "state.json"
-    state_file.write(path, (served("a", 1),))
-    state_file.write(path, (served("b", 1),))
+    state_file.write(path, View((served("a", 1),)))
+    state_file.write(path, View((served("b", 1),)))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [path]
 
@@ -53,7 +66,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_part(tmp_path):
     path.mkdir()
     (path / "inside").touch()
     with pytest.raises(OSError, match=r"state\.json"):
-        state_file.write(path, ())
+        state_file.write(path, View())
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -76,6 +89,11 @@ MODEL = {"name": "a", "model": "a", "state": "Ready", "message": ""}
             {"version": 1, "models": [{**MODEL, "endpoints": [{"address": "here", "port": 1}]}]},
             r"models\[0\]\.endpoints\[0\]: .*'here' is not an IP address",
             id="a host name",
+        ),
+        pytest.param(
+            {"version": 1, "models": [], "consumers": [{"name": "a", "digests": ["a-key"]}]},
+            r"consumers\[0\]: .*a digest of consumer 'a' is not 64 hexadecimal digits",
+            id="a key for a digest",
         ),
         pytest.param(
             {"version": 1, "models": [{**MODEL, "created": "1"}]},
@@ -109,28 +127,28 @@ async def test_an_absent_file_and_directory_are_waited_for(tmp_path, served):
         waiting = asyncio.create_task(view())
         await asyncio.sleep(0.05)
         assert not waiting.done()
-        state_file.write(path, (served("a", 1),))
-        assert await waiting == (served("a", 1),)
+        state_file.write(path, View((served("a", 1),)))
+        assert await waiting == View((served("a", 1),))
 
 
 async def test_each_change_is_told_and_a_rewrite_of_the_same_is_not(tmp_path, served):
     path = tmp_path / "state.json"
-    state_file.write(path, ())
+    state_file.write(path, View())
     async with following(path) as view:
-        assert await view() == ()
-        state_file.write(path, (served("a", 1),))
-        assert await view() == (served("a", 1),)
+        assert await view() == View()
+        state_file.write(path, View((served("a", 1),)))
+        assert await view() == View((served("a", 1),))
         waiting = asyncio.create_task(view())
-        state_file.write(path, (served("a", 1),))
+        state_file.write(path, View((served("a", 1),)))
         await asyncio.sleep(0.1)
         assert not waiting.done()
-        state_file.write(path, (served("a", 2),))
-        assert await waiting == (served("a", 2),)
+        state_file.write(path, View((served("a", 2),)))
+        assert await waiting == View((served("a", 2),))
 
 
 async def test_a_broken_file_is_logged_and_the_next_good_one_is_told(tmp_path, served, caplog, until):
     path = tmp_path / "state.json"
-    state_file.write(path, (served("a", 1),))
+    state_file.write(path, View((served("a", 1),)))
     async with following(path) as view:
         await view()
         waiting = asyncio.create_task(view())
@@ -147,8 +165,8 @@ async def test_a_broken_file_is_logged_and_the_next_good_one_is_told(tmp_path, s
 
         await until(missed, "the missing file to be logged")
         assert not waiting.done()
-        state_file.write(path, (served("b", 1),))
-        assert await waiting == (served("b", 1),)
+        state_file.write(path, View((served("b", 1),)))
+        assert await waiting == View((served("b", 1),))
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert [str(path) in warning for warning in warnings] == [True, True]
     assert "Invalid JSON" in warnings[0]
@@ -158,11 +176,11 @@ async def test_a_broken_file_is_logged_and_the_next_good_one_is_told(tmp_path, s
 async def test_a_directory_that_is_replaced_is_followed_on(tmp_path, served):
     path = tmp_path / "run" / "state.json"
     path.parent.mkdir()
-    state_file.write(path, (served("a", 1),))
+    state_file.write(path, View((served("a", 1),)))
     async with following(path) as view:
         await view()
         shutil.rmtree(path.parent)
         path.parent.mkdir()
         for port in (2, 3):
-            state_file.write(path, (served("a", port),))
-            assert await view() == (served("a", port),)
+            state_file.write(path, View((served("a", port),)))
+            assert await view() == View((served("a", port),))

@@ -12,18 +12,21 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 
+from rerank_api.keys import digest_of, make_key
 from rerank_api.status import ModelState
 from rerank_gateway import state_file
+from rerank_gateway.auth import without_key
 from rerank_gateway.bootstrap import BootstrapSettings, arguments, bootstrap
 from rerank_gateway.envoy_binary import find
-from rerank_gateway.models import Endpoint, ServedModel
+from rerank_gateway.models import Consumer, Endpoint, ServedModel, View
 
 REQUEST_TIMEOUT_S = 2.0
 RECEIVE_TIMEOUT_S = 3.0
@@ -127,6 +130,20 @@ class Gateway:
     upstreams: dict[str, Upstream]
     settings: BootstrapSettings
     agent: subprocess.Popen
+    models: tuple[ServedModel, ...]
+
+    def admit(self, *consumers: Consumer) -> None:
+        """Tell the agent who may call, from now on."""
+        state_file.write(self.settings.socket_dir / "state.json", View(self.models, consumers))
+
+    def administration(self, path: str) -> str:
+        """Return what Envoy's own administration says."""
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.settings.admin_socket))) as client:
+            return client.get(f"http://envoy{path}", timeout=PATIENCE_S).text
+
+    def another_agent(self) -> AbstractContextManager[subprocess.Popen]:
+        """Run an agent in the place of the one that is gone; it is told what the state file says."""
+        return agent_process(self.settings.socket_dir)
 
 
 def head(method: str, path: str, headers: Headers = (), host: str = "gateway.test") -> bytes:
@@ -151,6 +168,43 @@ def gateway() -> Iterator[Gateway]:
         models = fates(upstreams)
         with running_gateway(directory, models, upstreams) as gateway:
             yield gateway
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A gateway that asks for keys, and a key of each of its consumers."""
+
+    gateway: Gateway
+    keys: dict[str, str]
+    consumers: tuple[Consumer, ...]
+
+
+@pytest.fixture(scope="session")
+def asked() -> Iterator[Asked]:
+    """Return a gateway with one consumer for all models, one for `echo`, and one that has none of them."""
+    keys = {name: make_key() for name in ("all", "rag/echo", "none")}
+    grants = {"all": ("*",), "rag/echo": ("echo",), "none": ("not-there",)}
+    consumers = tuple(Consumer(name, (digest_of(key),), grants[name]) for name, key in keys.items())
+    with gateway_directory() as directory, served() as upstreams:
+        models = tuple(replace(model, model=model.name) for model in fates(upstreams))
+        with running_gateway(directory, models, upstreams, consumers) as gateway:
+            yield Asked(gateway, keys, consumers)
+
+
+@pytest.fixture
+def keyed_gateway() -> Iterator[Callable[..., AbstractContextManager[Gateway]]]:
+    """Return a context manager that runs a gateway with these consumers, and a page."""
+    with served() as upstreams:
+
+        @contextmanager
+        def run(*consumers: Consumer, page: dict | None = None) -> Iterator[Gateway]:
+            with (
+                gateway_directory() as directory,
+                running_gateway(directory, fates(upstreams), upstreams, consumers, page) as gateway,
+            ):
+                yield gateway
+
+        yield run
 
 
 @pytest.fixture(scope="session")
@@ -218,7 +272,7 @@ def fate(name: str, *upstreams: Upstream, hosts: tuple[str, ...] = ()) -> Served
     )
 
 
-def make_settings(directory: Path) -> BootstrapSettings:
+def make_settings(directory: Path, *, auth: bool = False) -> BootstrapSettings:
     return BootstrapSettings(
         listen_address="127.0.0.1",
         listen_port=free_port(),
@@ -226,25 +280,47 @@ def make_settings(directory: Path) -> BootstrapSettings:
         request_timeout_s=REQUEST_TIMEOUT_S,
         receive_timeout_s=RECEIVE_TIMEOUT_S,
         concurrency=1,
+        auth=auth,
         access_log=directory / "access.log",
     )
 
 
 @contextmanager
 def running_gateway(
-    directory: Path, models: tuple[ServedModel, ...], upstreams: dict[str, Upstream]
+    directory: Path,
+    models: tuple[ServedModel, ...],
+    upstreams: dict[str, Upstream],
+    consumers: tuple[Consumer, ...] | None = None,
+    page: dict | None = None,
 ) -> Iterator[Gateway]:
-    settings = make_settings(directory)
+    """Run a gateway; where there are consumers, and be it none, it asks for keys."""
+    settings = make_settings(directory, auth=consumers is not None)
+    config = bootstrap(settings)
+    if page is not None:
+        http = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+        host = http["route_config"]["virtual_hosts"][0]
+        host["routes"] = without_key([page, *host["routes"]])
     command_line = arguments(settings, directory / "envoy.json")
-    with running_agent(directory, models) as agent, envoy(directory, bootstrap(settings), command_line):
+    with (
+        running_agent(directory, models, consumers or ()) as agent,
+        envoy(directory, config, command_line),
+    ):
         caller = Caller(settings.listen_port)
         wait_until_healthy(caller)
-        yield Gateway(caller, upstreams, settings, agent)
+        yield Gateway(caller, upstreams, settings, agent, models)
 
 
 @contextmanager
-def running_agent(directory: Path, models: tuple[ServedModel, ...]) -> Iterator[subprocess.Popen]:
-    state_file.write(directory / "state.json", models)
+def running_agent(
+    directory: Path, models: tuple[ServedModel, ...], consumers: tuple[Consumer, ...] = ()
+) -> Iterator[subprocess.Popen]:
+    state_file.write(directory / "state.json", View(models, consumers))
+    with agent_process(directory) as agent:
+        yield agent
+
+
+@contextmanager
+def agent_process(directory: Path) -> Iterator[subprocess.Popen]:
     command = (sys.executable, "-m", "rerank_gateway", "agent")
     options = ("--state-file", str(directory / "state.json"), "--socket-dir", str(directory))
     with process([*command, *options], directory / "agent.log") as agent:

@@ -1,5 +1,6 @@
 """Envoy's static configuration: the golden file, what Envoy says of it, and what settings change."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -50,6 +51,7 @@ def test_the_bootstrap_is_what_the_golden_file_says() -> None:
                 receive_timeout_s=0.25,
                 max_connections=7,
                 concurrency=2,
+                auth=True,
                 access_log=Path("/dev/stdout"),
             ),
             id="all settings",
@@ -63,6 +65,15 @@ def test_the_real_envoy_accepts_the_bootstrap(settings: BootstrapSettings, tmp_p
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert "deprecated" not in done.stderr
+
+
+def test_nobody_is_asked_for_a_key_unless_that_is_set() -> None:
+    def filters(settings: BootstrapSettings) -> list[str]:
+        return [one["name"] for one in manager(bootstrap(settings))["http_filters"]]
+
+    assert filters(SETTINGS) == ["health_check", "lua", "router"]
+    keyed = filters(dataclasses.replace(SETTINGS, auth=True))
+    assert keyed == ["health_check", "key", "keys", "consumer", "lua", "grants", "router"]
 
 
 def test_building_twice_gives_equal_values_that_share_nothing() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from lupa import luajit21
 
-from rerank_gateway.route_filter import source
+from rerank_gateway.lua import source
 
 Scan = Callable[[bytes], tuple[str, str | None]]
 

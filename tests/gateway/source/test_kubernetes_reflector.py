@@ -303,10 +303,10 @@ async def test_a_source_tells_a_burst_as_one_view_and_nothing_that_changes_no_vi
 
     following = asyncio.create_task(follow())
     await asyncio.sleep(0.1)
-    assert [len(view) for view in views] == [1]
+    assert [len(view.models) for view in views] == [1]
     changes.set()
     await asyncio.sleep(0.4)
-    assert [len(view) for view in views] == [1, 101]
+    assert [len(view.models) for view in views] == [1, 101]
     following.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await following
