@@ -1,5 +1,6 @@
 """The HTTP API of a gateway, as the command line uses it."""
 
+import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from rerank_api.faces import MODELS_PATH, RERANK_PATH
 from rerank_cli.errors import AnswerError
+
+KEY_VARIABLE = "RERANK_API_KEY"
+"""Of the environment: the key to send. No option, because every process may read another's arguments."""
 
 ANSWER_S = 300.0
 CONNECT_S = 5.0
@@ -78,6 +82,11 @@ class _Models(BaseModel):
     data: list[_Model]
 
 
+def key() -> str:
+    """Return the key to send; empty where there is none."""
+    return os.environ.get(KEY_VARIABLE, "").strip()
+
+
 def rank(url: str, body: dict[str, Any]) -> Answer:
     """Send a rerank request to the gateway at `url`.
 
@@ -109,10 +118,14 @@ def models(url: str) -> tuple[Listed, ...]:
 def _send(url: str, method: str, path: str, content: bytes | None) -> bytes:
     timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
     headers = {"content-type": "application/json"} if content is not None else {}
+    if known := key():
+        headers["authorization"] = f"Bearer {known}"
     try:
         # A proxy of the environment is for other machines.
         with httpx.Client(timeout=timeout, trust_env=not _is_local(url)) as client:
             answer = client.request(method, url.rstrip("/") + path, content=content, headers=headers)
+    except UnicodeEncodeError as error:
+        raise AnswerError(f"{KEY_VARIABLE} cannot be a key: it has signs that are not ASCII.") from error
     except (ValueError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise AnswerError(
             f"{url} is no address of a gateway: write e.g. --url http://127.0.0.1:8080."
@@ -122,6 +135,9 @@ def _send(url: str, method: str, path: str, content: bytes | None) -> bytes:
     except httpx.HTTPError as error:
         advice = "start one with `rerank up`, or say where it is with --url"
         raise AnswerError(f"No gateway answers at {url} ({error}): {advice}.") from error
+    if answer.status_code == 401:
+        advice = f"put your key into the environment variable {KEY_VARIABLE}"
+        raise AnswerError(f"{url} does not know this key, or was sent none: {advice}.", 401)
     if answer.status_code != 200:
         raise AnswerError(_message(url, path, answer), answer.status_code)
     return answer.content

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rerank_cli import key_commands
 from rerank_cli.errors import CliError
 
 INTERRUPTED = 130
@@ -19,6 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(key_commands.app, name="key", help="Make keys for consumers; list, replace and revoke them.")
 
 
 @app.command()
@@ -27,7 +29,10 @@ def up(
         list[Path], typer.Argument(metavar="FILE…", help="Manifests, or directories of them.")
     ],
     listen: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Where the gateway listens; loopback only. Port 0: any.")
+        str,
+        typer.Option(
+            metavar="HOST:PORT", help="Where the gateway listens; off loopback with keys only. Port 0: any."
+        ),
     ] = "127.0.0.1:8080",
     try_: Annotated[
         Path | None,

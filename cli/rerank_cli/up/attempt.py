@@ -45,7 +45,8 @@ class Attempt:
             return
         view.print(ranking_table(answer))
         file, target = shlex.quote(f"@{self.file}"), shlex.quote(url + RERANK_PATH)
-        view.print(Text(f"Again: curl -sS {target} -H 'Content-Type: application/json' -d {file}"))
+        key = f' -H "Authorization: Bearer ${client.KEY_VARIABLE}"' if client.key() else ""
+        view.print(Text(f"Again: curl -sS {target}{key} -H 'Content-Type: application/json' -d {file}"))
 
 
 def read_attempt(file: Path) -> Attempt:
@@ -61,6 +62,15 @@ def read_attempt(file: Path) -> Attempt:
     if not isinstance(body, dict) or not isinstance(body.get("model"), str):
         raise StartError(f'--try {file}: give an object with "model", "query" and "documents".')
     return Attempt(file, body)
+
+
+def require_key(attempt: Attempt) -> None:
+    """Raise `StartError` where a gateway that asks for keys would refuse the request."""
+    if not client.key():
+        raise StartError(
+            f"--try {attempt.file}: the gateway asks for a key: put one of a consumer into the environment "
+            f"variable {client.KEY_VARIABLE}, or start without --try."
+        )
 
 
 def refuse_unknown_model(attempt: Attempt, versions: tuple[Version, ...]) -> None:

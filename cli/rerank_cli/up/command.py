@@ -27,12 +27,13 @@ def up(paths: Sequence[Path], listen: str, run_dir: Path | None, try_file: Path 
     require_parts()
     # Only now: these import the parts.
     from rerank_cli.up import attempt, manifests, output, rundir, supervisor, view
-    from rerank_cli.up.listen import claim
+    from rerank_cli.up.listen import claim, split
 
-    where = claim(listen)
+    split(listen)  # what is written wrong on the command line is said first
     read = manifests.read(tuple(paths))
-    if read.problems:
+    if read.problems or read.unusable:
         raise StartError(read.complaint())
+    where = claim(listen, asks_for_keys=bool(read.consumers))
     wanted = manifests.versions(read)
     if not wanted:
         raise StartError(f"{', '.join(map(str, paths))}: there is no manifest of a RerankModel here.")
@@ -40,6 +41,8 @@ def up(paths: Sequence[Path], listen: str, run_dir: Path | None, try_file: Path 
     if try_file is not None:
         trial = attempt.read_attempt(try_file)
         attempt.refuse_unknown_model(trial, wanted)
+        if read.consumers:
+            attempt.require_key(trial)
     with contextlib.ExitStack() as held:
         stream = held.enter_context(output.text_output(sys.stdout.fileno()))
         console = Console(file=stream, highlight=False)

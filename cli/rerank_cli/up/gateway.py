@@ -12,14 +12,15 @@ import httpx
 
 from rerank_api.faces import MODELS_PATH
 from rerank_api.status import ModelState
+from rerank_cli.client import KEY_VARIABLE
 from rerank_cli.errors import StartError
 from rerank_cli.up.listen import Listen
 from rerank_cli.up.processes import Command
 from rerank_gateway import admin, envoy_binary, envoy_process
 from rerank_gateway.bootstrap import BootstrapSettings
 
-SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-"""Of the environment; only the servers need them."""
+SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", KEY_VARIABLE)
+"""Of the environment; only the servers, or the runner itself, need them."""
 
 ROUTINE = re.compile(r" (DEBUG|INFO) |caught ENVOY_SIGTERM|gRPC config stream to ads closed")
 """Lines of agent and Envoy that need nobody's attention, or that the runner tells in words of its own."""
@@ -46,12 +47,14 @@ def agent_command(run_dir: Path) -> Command:
     return Command(argv, environment=_environment())
 
 
-def envoy_command(run_dir: Path, listen: Listen) -> Command:
+def envoy_command(run_dir: Path, listen: Listen, *, auth: bool) -> Command:
     """Write Envoy's static configuration into the run directory, and return how Envoy is run on it.
 
     Raises `OSError` where it cannot be written, `EnvoyNotFoundError` where this machine has no Envoy.
     """
-    settings = BootstrapSettings(listen_address=listen.address, listen_port=listen.port, socket_dir=run_dir)
+    settings = BootstrapSettings(
+        listen_address=listen.address, listen_port=listen.port, socket_dir=run_dir, auth=auth
+    )
     argv = envoy_process.prepare(settings, log_format=envoy_process.PLAIN_LOG)
     return Command(argv, environment=_environment())
 

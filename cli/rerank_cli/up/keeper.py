@@ -45,6 +45,7 @@ class Keeper:
         self._routine = routine
         self._child: Child | None = None
         self._stopping = False
+        self._renewing = False
 
     async def run(self) -> None:
         """Start the process whenever it is not there, until `stopping` was called and it has ended."""
@@ -52,6 +53,7 @@ class Keeper:
         while not self._stopping:
             ready_since: float | None = None
             last_lines: tuple[str, ...] = ()
+            self._renewing = False
             try:
                 self._child = await Child.start(self._prepare(), self._forward)
             except (OSError, EnvoyNotFoundError) as error:
@@ -60,7 +62,7 @@ class Keeper:
                 ready_since, how = await self._until_it_ends(self._child)
                 last_lines = self._child.last_lines()
             self.up.clear()
-            if not self._stopping:
+            if not self._stopping and not self._renewing:
                 now = time.monotonic()
                 crash = after_end(crash, how, ready_since=ready_since, now=now)
                 pause = crash.retry_at - now
@@ -70,6 +72,11 @@ class Keeper:
     def stopping(self) -> None:
         """Do not start it again from now on."""
         self._stopping = True
+
+    async def renew(self, limit_s: float) -> None:
+        """End the process, so that it is started again at once on what is prepared then."""
+        self._renewing = True
+        await self.end(limit_s)
 
     async def end(self, limit_s: float) -> None:
         """Ask the process to end, and kill it after `limit_s` seconds; return when it is gone."""

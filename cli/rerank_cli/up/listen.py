@@ -1,4 +1,4 @@
-"""Where the gateway listens: read `--listen`, refuse what is not loopback, and find the port free."""
+"""Where the gateway listens: read `--listen`, refuse what is open to all without keys, find the port free."""
 
 import errno
 import ipaddress
@@ -10,25 +10,27 @@ from rerank_cli.errors import StartError, UsageError
 
 @dataclass(frozen=True)
 class Listen:
-    """An address of this machine's loopback, and a port that was free a moment ago."""
+    """An address of this machine, and a port that was free a moment ago."""
 
     address: str
     port: int
 
     @property
     def url(self) -> str:
-        """The base URL for clients."""
-        host = f"[{self.address}]" if ":" in self.address else self.address
+        """The base URL for clients on this machine."""
+        address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.address, self.address)  # noqa: S104
+        host = f"[{address}]" if ":" in address else address
         return f"http://{host}:{self.port}"
 
 
-def claim(text: str) -> Listen:
+def claim(text: str, *, asks_for_keys: bool = False) -> Listen:
     """Turn `--listen` into an address to listen on. Port 0 takes any free one.
 
-    Raises `UsageError` for what is no HOST:PORT, `StartError` for an address off loopback or a port in use.
+    Raises `UsageError` for what is no HOST:PORT, `StartError` for a port in use, and for an address off
+    loopback unless callers are asked for keys.
     """
     host, port = split(text)
-    address = loopback_address(host)
+    address = address_of(host) if asks_for_keys else loopback_address(host)
     return Listen(address, _free_port(address, port))
 
 
@@ -44,6 +46,11 @@ def split(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def address_of(host: str) -> str:
+    """Return the address that `host` stands for; none stands for all of this machine's."""
+    return _addresses(host or "0.0.0.0")[0]  # noqa: S104  # only where callers are asked for keys
+
+
 def loopback_address(host: str) -> str:
     """Return the loopback address that `host` stands for; refuse whatever can be reached from elsewhere."""
     addresses = _addresses(host or "0.0.0.0")  # noqa: S104  # looked at, so that it can be refused
@@ -51,9 +58,9 @@ def loopback_address(host: str) -> str:
         if not _is_loopback(address):
             stands_for = "" if address == host else f" is {address}, which"
             raise StartError(
-                f"--listen {host or ':'}{stands_for} can be reached from other machines, and this gateway "
-                "asks nobody for a key yet: listen on 127.0.0.1, and let a proxy that checks callers forward "
-                "to it."
+                f"--listen {host or ':'}{stands_for} can be reached from other machines, and none of the "
+                "manifests says who may call: make a key with `rerank key create NAME --file consumers.yaml` "
+                "and name that file too, or listen on 127.0.0.1."
             )
     return addresses[0]
 

@@ -11,8 +11,10 @@ from typing import Any
 from rerank_api.manifests import Document, read_file
 from rerank_api.problems import ManifestError, Problem
 from rerank_api.rerank_model import RerankModel
+from rerank_cli.up.consumers import admitted
 from rerank_cli.up.support import refused
 from rerank_cli.up.world import Version
+from rerank_gateway.models import Consumer
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 REPLACING_S = 0.5
@@ -26,10 +28,14 @@ class Read:
     documents: Mapping[Path, tuple[Document, ...]] = field(default_factory=dict)
     """By file, in the order of the command line."""
     problems: tuple[Problem, ...] = ()
+    consumers: tuple[Consumer, ...] = ()
+    """Who may call. With at least one, nobody is served without a key."""
+    unusable: tuple[Problem, ...] = ()
+    """What is wrong with keys; such a key lets nobody in."""
 
     def complaint(self) -> str:
         """Return every problem, one a line."""
-        return "\n".join(str(problem) for problem in self.problems)
+        return "\n".join(str(problem) for problem in (*self.problems, *self.unusable))
 
 
 def read(paths: tuple[Path, ...], before: Read | None = None) -> Read:
@@ -52,7 +58,8 @@ def read(paths: tuple[Path, ...], before: Read | None = None) -> Read:
             documents[file] = found
         elif file in before.documents:
             documents[file] = before.documents[file]
-    return Read(documents, tuple(problems))
+    consumers, unusable = admitted(document for those in documents.values() for document in those)
+    return Read(documents, tuple(problems), consumers, unusable)
 
 
 async def read_again(paths: tuple[Path, ...], before: Read) -> Read:
@@ -109,16 +116,21 @@ def _for_server(model: RerankModel, file: Path) -> str:
 
 
 def _told_twice(found: tuple[Document, ...], others: Iterable[Document]) -> Iterator[Problem]:
-    """Yield a problem for each model that an earlier one is called like; here are no namespaces."""
-    first = {document.resource.metadata.name: document for document in others}
+    """Yield a problem for each resource that an earlier one is called like; here are no namespaces."""
+    first = {_kind_and_name(document): document for document in others}
     for document in found:
-        name = document.resource.metadata.name
-        other = first.setdefault(name, document)
+        other = first.setdefault(_kind_and_name(document), document)
         if other is not document:
             place = f"{other.file}:{other.line('metadata.name')}"
+            kind, name = _kind_and_name(document)
+            what = "model" if kind == "RerankModel" else kind
             yield document.problem(
-                "metadata.name", f"{name!r} names another model in {place}: rename one of them"
+                "metadata.name", f"{name!r} names another {what} in {place}: rename one of them"
             )
+
+
+def _kind_and_name(document: Document) -> tuple[str, str]:
+    return document.resource.kind, document.resource.metadata.name
 
 
 def _files(paths: tuple[Path, ...]) -> Iterator[Path]:

@@ -22,10 +22,12 @@ from rerank_cli.up.processes import Command
 from rerank_cli.up.standing import Standing, as_routed, served, standings
 from rerank_cli.up.view import View
 from rerank_gateway import state_file
-from rerank_gateway.models import ServedModel
+from rerank_gateway.models import View as Told
 
 WRITE_AGAIN_S = 1.0
 ASK_GATEWAY_S = 0.05
+RENEW_S = 5.0
+"""For what is under way when the gateway has to start anew."""
 END_S = 10.0
 """For a process that was asked to end and has nothing left to do."""
 
@@ -73,7 +75,8 @@ class Supervisor:
         self._read = read
         self._wanted = manifests.versions(read)
         self._created: dict[str, int] = {}
-        self._published: tuple[ServedModel, ...] | None = None
+        self._asks_for_keys = bool(read.consumers)
+        self._published: Told | None = None
         self._untold = False
         self._listed: Mapping[str, ModelState] = {}
         self._unrouted = asyncio.Event()
@@ -140,8 +143,9 @@ class Supervisor:
             self._created.setdefault(model.model, int(time.time()))
         owners = {name: version.model for version in self._wanted for name in version.names}
         entries = served(models, owners, self._created)
-        if entries != self._published and self._write_state(entries):
-            self._published = entries
+        told = Told(entries, self._read.consumers)
+        if told != self._published and self._write_state(told):
+            self._published = told
         if self._settings.attempt is not None and self._settings.attempt.is_due(shown):
             self._due.set()
 
@@ -158,11 +162,11 @@ class Supervisor:
             self._unrouted.clear()
         return shown
 
-    def _write_state(self, entries: tuple[ServedModel, ...]) -> bool:
+    def _write_state(self, told: Told) -> bool:
         """Tell the agent; where that fails, say so and have it tried again."""
         try:
             self._settings.run_dir.mkdir(mode=0o700, exist_ok=True)
-            state_file.write(gateway.state_file(self._settings.run_dir), entries)
+            state_file.write(gateway.state_file(self._settings.run_dir), told)
         except OSError as error:
             if not self._untold:
                 self._view.warn(
@@ -176,12 +180,12 @@ class Supervisor:
 
     def _prepare_agent(self) -> Command:
         """Have the state file there, whatever became of the run directory."""
-        self._write_state(self._published or ())
+        self._write_state(self._published or Told())
         return gateway.agent_command(self._settings.run_dir)
 
     def _prepare_envoy(self) -> Command:
         self._settings.run_dir.mkdir(mode=0o700, exist_ok=True)
-        return gateway.envoy_command(self._settings.run_dir, self._settings.listen)
+        return gateway.envoy_command(self._settings.run_dir, self._settings.listen, auth=self._asks_for_keys)
 
     async def _news(self, wake_at: float | None) -> None:
         """Return when something has changed or is due; raise what ended a background task."""
@@ -200,10 +204,27 @@ class Supervisor:
         async for _ in watch.changes(self._settings.paths):
             before = self._read
             self._read = await manifests.read_again(self._settings.paths, before)
-            if self._read.problems and self._read.problems != before.problems:
-                self._view.warn(f"{self._read.complaint()}\nWhat was read from there before stays as it is.")
+            self._tell_problems(before)
             self._wanted = manifests.versions(self._read)
             self._changed.set()
+            if self._read.consumers and not self._asks_for_keys:
+                await self._ask_for_keys()
+
+    def _tell_problems(self, before: manifests.Read) -> None:
+        now = self._read
+        if now.problems and now.problems != before.problems:
+            told = "\n".join(map(str, now.problems))
+            self._view.warn(f"{told}\nWhat was read from there before stays as it is.")
+        if now.unusable and now.unusable != before.unusable:
+            told = "\n".join(map(str, now.unusable))
+            self._view.warn(f"{told}\nNo such key lets anybody in.")
+
+    async def _ask_for_keys(self) -> None:
+        """Have Envoy started anew, because a consumer has come. That the last one goes opens nothing."""
+        self._view.say("There is a consumer now: the gateway starts anew, and asks for keys from then on.")
+        self._asks_for_keys = True
+        await gateway.drain(self._settings.run_dir, RENEW_S)
+        await self._envoy.renew(END_S)
 
     async def _follow_gateway(self) -> None:
         """Ask what the gateway lists while a model that is ready is not routed yet."""
@@ -218,7 +239,8 @@ class Supervisor:
         """Say where to send requests once that makes sense, and send the one to try."""
         await self._envoy.up.wait()
         url = self._settings.listen.url
-        self._view.say(f"The gateway answers on {url}: POST /v1/rerank, GET /v1/models.")
+        keys = " It asks for keys." if self._asks_for_keys else ""
+        self._view.say(f"The gateway answers on {url}: POST /v1/rerank, GET /v1/models.{keys}")
         if self._settings.attempt is not None:
             await self._due.wait()
             await self._settings.attempt.make(url, self._view)

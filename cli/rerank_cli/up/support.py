@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from rerank_api.manifests import Document
 from rerank_api.problems import Problem
+from rerank_api.rerank_consumer import RerankConsumer
 from rerank_api.rerank_model import RerankModel
 from rerank_api.support import refusals
 
@@ -23,6 +24,8 @@ ACTED_ON = frozenset(
     }
 )
 
+ACTED_ON_OF_CONSUMERS = frozenset({"spec.keySecret", "spec.models"})
+
 SENTENCES = {
     "spec.source.huggingFace.tokenSecret": (
         "the local runner has no Secrets: remove it, and put the token into the environment variable HF_TOKEN"
@@ -41,7 +44,5 @@ def refused(documents: Iterable[Document]) -> Iterator[Problem]:
     for document in documents:
         if isinstance(document.resource, RerankModel):
             yield from refusals(document, ACTED_ON, LAYER, SENTENCES)
-        else:
-            yield document.problem(
-                "kind", "the local runner does not act on keys yet: remove this RerankConsumer"
-            )
+        elif isinstance(document.resource, RerankConsumer):
+            yield from refusals(document, ACTED_ON_OF_CONSUMERS, LAYER)

@@ -1,0 +1,106 @@
+"""Keys in a running `rerank up`, with a real server, agent and Envoy: asked for, made, replaced, revoked."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+RERANK = Path(sys.executable).with_name("rerank")
+BODY = {"model": "tiny", "query": "a panda", "documents": ["a bear", "hi"]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, write_manifest: Any, tiny_model: Path) -> Path:
+    folder = tmp_path_factory.mktemp("keyed")
+    write_manifest(folder, "tiny", source={"file": {"path": str(tiny_model)}})
+    write_manifest(folder, "idle", source={"file": {"path": str(tiny_model)}}, replicas=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def key_command(folder: Path) -> Callable[..., str]:
+    """Run `rerank key …` on a file among the manifests."""
+
+    def run(*arguments: str) -> str:
+        command = [RERANK, "key", *arguments, "--file", folder / "consumers.yaml"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def running(folder: Path, start_runner: Any) -> Iterator[Any]:
+    """A runner that begins without a consumer: nobody needs a key."""
+    runner = start_runner(folder, cwd=folder)
+    runner.wait_until_served("tiny")
+    yield runner
+    runner.end()
+
+
+def status(running: Any, key: str | None = None, path: str = "/v1/rerank") -> int | str:
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    try:
+        if path == "/v1/rerank":
+            answer = httpx.post(running.url + path, json=BODY, headers=headers, timeout=60, trust_env=False)
+        else:
+            answer = httpx.get(running.url + path, headers=headers, trust_env=False)
+    except httpx.HTTPError as error:
+        return repr(error)
+    return answer.status_code
+
+
+def test_keys_are_asked_for_once_there_is_a_consumer_and_follow_the_files_from_then_on(
+    running: Any, folder: Path, key_command: Callable[..., str], wait_until: Any
+) -> None:
+    assert status(running) == 200
+
+    key = key_command("create", "search", "--model", "tiny")
+    wait_until(lambda: status(running, key) == 200 and status(running) == 401, "keys are asked for")
+    assert status(running, key, "/healthz") == 200
+    assert status(running, key, "/v1/models/tiny") == 200
+    assert status(running, key, "/v1/models/idle") == 404
+    running.wait_for("the gateway starts anew, and asks for keys from then on")
+
+    newer = key_command("rotate", "search")
+    wait_until(lambda: status(running, newer) == 200, "the new key counts")
+    assert status(running, key) == 200
+    key_command("revoke", "search", "--older")
+    wait_until(lambda: status(running, key) == 401, "the old key counts no more")
+    assert status(running, newer) == 200
+
+    rank = [RERANK, "query", "a panda", "a bear", "--model", "tiny", "--url", running.url]
+    asked = subprocess.run(
+        rank, capture_output=True, text=True, check=False, env={**os.environ, "RERANK_API_KEY": newer}
+    )
+    assert asked.returncode == 0, asked.stderr
+    without = {name: value for name, value in os.environ.items() if name != "RERANK_API_KEY"}
+    asked = subprocess.run(rank, capture_output=True, text=True, check=False, env=without)
+    assert asked.returncode == 1
+    assert "RERANK_API_KEY" in asked.stderr
+
+    for child in running.run_dir().iterdir():
+        if child.is_file():
+            assert newer not in child.read_text()
+    assert newer not in running.output
+
+    key_command("revoke", "search")
+    wait_until(lambda: status(running, newer) == 401, "nobody is let in")
+    assert status(running) == 401  # closed, though no consumer is left
+
+
+def test_a_runner_that_is_given_a_consumer_asks_for_keys_from_the_first_request_on(
+    tmp_path: Path, write_manifest: Any, tiny_model: Path, start_runner: Any
+) -> None:
+    write_manifest(tmp_path, "tiny", source={"file": {"path": str(tiny_model)}})
+    command = [RERANK, "key", "create", "app", "--file", tmp_path / "consumers.yaml"]
+    key = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    runner = start_runner(tmp_path, cwd=tmp_path)
+    assert "It asks for keys." in runner.wait_for("^The gateway answers on .*").group()
+    assert status(runner) == 401
+    assert status(runner, key, "/v1/models") == 200
+    runner.end()
