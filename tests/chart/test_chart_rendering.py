@@ -189,6 +189,32 @@ def test_the_agent_only_looks(helm) -> None:
     }
 
 
+@pytest.mark.parametrize("more", ["", "watchNamespaces: [a]"])
+def test_keys_are_asked_for_and_read_in_the_release_s_own_namespace_alone(helm, more: str) -> None:
+    objects = helm.objects(more)
+    programs = containers(deployments(objects)["rerank-gateway"])
+    assert "--auth" in programs["envoy"]["args"]
+    assert "--consumers-in=rerank" in programs["agent"]["args"]
+    assert granted(objects["Role", "rerank", "rerank-gateway-keys"]["rules"]) == {
+        ("rerank.dev", "rerankconsumers"): {"list", "watch"},
+        ("", "secrets"): {"list", "watch"},
+    }
+    others = [o for key, o in objects.items() if "rules" in o and key[2] != "rerank-gateway-keys"]
+    assert not any("secrets" in rule["resources"] for role in others for rule in role["rules"])
+    holders = [
+        o["subjects"] for o in objects.values() if o.get("roleRef", {}).get("name", "").endswith("keys")
+    ]
+    assert [[subject["name"] for subject in subjects] for subjects in holders] == [["rerank-gateway"]]
+
+
+def test_without_keys_nobody_reads_secrets(helm) -> None:
+    objects = helm.objects("gateway: {auth: {enabled: false}}")
+    programs = containers(deployments(objects)["rerank-gateway"])
+    assert not any("auth" in word or "consumers" in word for one in programs.values() for word in one["args"])
+    roles = [manifest for manifest in objects.values() if "rules" in manifest]
+    assert not any("secrets" in rule["resources"] for role in roles for rule in role["rules"])
+
+
 def test_the_programs_know_their_arguments(helm) -> None:
     pods = deployments(helm.objects(NARROW))
     programs = {**containers(pods["rerank-operator"]), **containers(pods["rerank-gateway"])}
@@ -202,6 +228,7 @@ def test_the_programs_know_their_arguments(helm) -> None:
         }.items()
     }
     assert read["agent"].namespace == ["team-a", "team-b"]
+    assert (read["agent"].consumers_in, read["envoy"].auth) == ("rerank", True)
     assert {read[name].socket_dir for name in ("agent", "envoy", "drain")} == {Path("/run/rerank")}
     grace = pods["rerank-gateway"]["spec"]["terminationGracePeriodSeconds"]
     assert read["drain"].limit_s < read["agent"].linger_s < grace
@@ -451,6 +478,7 @@ def test_a_bad_value_is_refused_with_where_it_stands_and_why(
             "curl http://a.example.com/v1/rerank",
             id="with a host",
         ),
+        pytest.param("", '-H "Authorization: Bearer $KEY"', id="with a key"),
         pytest.param("watchNamespaces: [team-a]", "kubectl apply -n team-a", id="in one namespace"),
         pytest.param(HTTP_ROUTES, "gateway.models.routeNamespaces", id="routes from everywhere"),
     ],

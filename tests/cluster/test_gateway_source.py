@@ -82,7 +82,7 @@ class Follower:
     @property
     def told(self) -> dict[str, tuple[str, ...]]:
         """The addresses by public name, as last told."""
-        return {each.name: tuple(e.address for e in each.endpoints) for each in self.views[-1]}
+        return {each.name: tuple(e.address for e in each.endpoints) for each in self.views[-1].models}
 
     async def more(self, than: int) -> None:
         """Wait until there are more views."""
@@ -128,7 +128,7 @@ async def test_models_and_replicas_that_come_change_and_go_are_told(server, foll
     await follower.until(a=("10.1.0.1",), b=("10.1.0.2", "10.1.0.3"))
     server.ask("PUT", f"{SLICES.format('rag')}/a-1", endpoint_slice("a")).raise_for_status()
     await follower.until(a=(), b=("10.1.0.2", "10.1.0.3"))
-    assert {each.model: each.state for each in follower.views[-1]} == {
+    assert {each.model: each.state for each in follower.views[-1].models} == {
         "rag/a": ModelState.PENDING,
         "web/b": ModelState.READY,
     }
@@ -215,7 +215,7 @@ async def test_what_happened_while_nobody_answered_is_told_and_what_stayed_is_ne
 
     await asyncio.to_thread(server.start)
     await follower.until(stays=("10.1.0.1",), comes=("10.1.0.3",))
-    assert all("stays" in {each.name for each in view} for view in follower.views)
+    assert all("stays" in {each.name for each in view.models} for view in follower.views)
 
 
 async def test_a_cluster_that_is_restored_before_anyone_notices_is_followed_there(server, follow):
@@ -370,7 +370,7 @@ async def test_what_2000_models_cost_and_how_soon_one_more_is_told(server, follo
     follower = follow(pace=Pace())
     await follower.more(0)
     print(f"\nfirst view of 2000 models: {time.monotonic() - began:.2f} s, {cpu() - used:.2f} s of CPU")
-    assert len(follower.views[0]) == 2000
+    assert len(follower.views[0].models) == 2000
 
     delays = []
     with server.client() as client:
