@@ -21,7 +21,7 @@ import pytest
 
 from rerank_api.status import ModelState
 from rerank_gateway import state_file
-from rerank_gateway.models import Endpoint, ServedModel
+from rerank_gateway.models import Endpoint, ServedModel, View
 from tests.browser import chromium
 from tests.browser.chromium import Browser, Page
 from tests.smoke import Runner
@@ -114,12 +114,12 @@ def _stage(browser: Browser) -> Iterator[Stage]:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         port = _free_port()
         state, sockets = directory / "state.json", ("--socket-dir", str(directory))
-        state_file.write(state, ())
+        state_file.write(state, View())
         held.enter_context(_process("agent", "--state-file", str(state), *sockets))
         held.enter_context(_process("envoy", "--listen", f"127.0.0.1:{port}", "--concurrency", "1", *sockets))
         stage = Stage(
             f"http://127.0.0.1:{port}",
-            lambda models: state_file.write(state, models),
+            lambda models: state_file.write(state, View(models)),
             Endpoint("127.0.0.1", server.server_port),
             keys,
         )
