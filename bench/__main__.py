@@ -9,11 +9,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench import faults, gateway, report
+from bench import faults, report
 from bench.figures import Figure, show, write
+from bench.gateway import suite as gateway_suite
 from bench.machine import about
 from bench.processes import StartError
-from bench.server import suite
+from bench.server import suite as server_suite
 
 BUILD = Path("build/bench")
 REPORT = "report"
@@ -29,8 +30,8 @@ def main(arguments: list[str]) -> None:
         report.update(BUILD)
         return
     benchmarks: dict[str, Callable[[Path], list[Figure]]] = {
-        "server": partial(suite.run, quick=asked.quick, rows=asked.rows),
-        "gateway": gateway.run,
+        "server": partial(server_suite.run, quick=asked.quick, rows=asked.rows),
+        "gateway": gateway_suite.run,
         "faults": faults.run,
     }
     unknown = [name for name in asked.names if name not in benchmarks]
@@ -60,7 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="*", help="server, gateway, faults; or report")
     parser.add_argument("--quick", action="store_true", help="of the server: see that every row runs")
     parser.add_argument(
-        "--rows", nargs="+", default=(), choices=tuple(suite.ROWS), help="of the server: these rows only"
+        "--rows",
+        nargs="+",
+        default=(),
+        choices=tuple(server_suite.ROWS),
+        help="of the server: these rows only",
     )
     return parser
 

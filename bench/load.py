@@ -16,6 +16,12 @@ class Target:
 
     port: int
     path: str = "/v1/rerank"
+    key: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request says."""
+        return {**HEADERS, "Authorization": f"Bearer {self.key}"} if self.key else HEADERS
 
 
 class Client:
@@ -33,11 +39,12 @@ class Client:
 
     def ask(self, body: bytes) -> bytes:
         """Send one request and return the whole answer; raise `RuntimeError` unless it is 200."""
-        self._connection.request("POST", self._target.path, body, HEADERS)
+        self._connection.request("POST", self._target.path, body, self._target.headers)
         response = self._connection.getresponse()
         answer = response.read()
         if response.status != 200:
-            raise RuntimeError(f"{self._target}: {response.status} {answer[:300]!r}")
+            place = f"port {self._target.port}, {self._target.path}"
+            raise RuntimeError(f"{place}: {response.status} {answer[:300]!r}")
         return answer
 
     def close(self) -> None:

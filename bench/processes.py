@@ -42,14 +42,21 @@ def running(
     port: int | None = None,
     ready: str = "/",
     environment: Mapping[str, str] | None = None,
+    told: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `command`; yield once GET `ready` on `port` answers 200; stop it afterwards.
+
+    One that is `told` has a pipe as its standard input.
 
     Raises `StartError` where that takes longer than three minutes, or the process ends.
     """
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=clean_environment(**environment or {})
+            command,
+            stdin=subprocess.PIPE if told else None,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=clean_environment(**environment or {}),
         )
     try:
         if port is not None:
@@ -62,6 +69,8 @@ def running(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
 
 
 def _wait(process: subprocess.Popen[bytes], command: list[str], port: int, path: str, log: Path) -> None:

@@ -136,6 +136,10 @@ def bootstrap(settings: BootstrapSettings) -> Json:
         },
         "watchdogs": {"main_thread_watchdog": _watchdog(), "worker_watchdog": _watchdog()},
         "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": list(_KEPT_STATS)}}},
+        # What a model costs before it is asked for the first time: neither statistics nor, in each worker
+        # thread, connection pools.
+        "deferred_stat_options": {"enable_deferred_creation_stats": True},
+        "cluster_manager": {"enable_deferred_cluster_creation": True},
         "overload_manager": {
             "resource_monitors": [
                 {
