@@ -148,6 +148,7 @@ class Batcher:
         except Exception as error:
             if out_of_memory(error):
                 raise ServerError(f"Memory does not suffice for {len(rows)} more rows: {error}") from error
+            log.exception("rows that ran apart failed")
             if self._is_broken():
                 self._give_up(ENGINE_BROKEN)
                 raise ClosedError(ENGINE_BROKEN) from error

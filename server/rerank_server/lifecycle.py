@@ -19,7 +19,7 @@ from rerank_api.verification import VerificationReport
 from rerank_server import sources
 from rerank_server.admission import Load
 from rerank_server.daemons import in_daemon_thread
-from rerank_server.errors import OverloadedError, ServerError
+from rerank_server.errors import ClosedError, OverloadedError, ServerError
 from rerank_server.load import ScoringOptions, load
 from rerank_server.memory import give_free_memory_back
 from rerank_server.proof import prove
@@ -110,16 +110,21 @@ class Lifecycle:
         failures = 0
         while self.state not in {ServerState.READY, ServerState.DRAINING}:
             give_free_memory_back()  # that of a model that failed, for the next
+            asked = 0.0
             try:
                 await self.bring_up()
+                continue
             except ServerError as error:
-                failures += 1
-                asked = error.retry_after if isinstance(error, SourceError) else None
-                await self._fail(str(error), max(pause_after(failures), asked or 0.0))
+                reason = str(error)
+                if isinstance(error, SourceError):
+                    asked = error.retry_after or 0.0
             except Exception as error:  # the process's one net: told, logged, tried again
-                failures += 1
                 log.exception("unexpected failure")
-                await self._fail(f"Unexpected failure: {error!r}.", pause_after(failures))
+                reason = f"Unexpected failure: {error!r}."
+            # Not in the handlers: what they caught would keep the model that failed in memory for the pause.
+            failures += 1
+            give_free_memory_back()
+            await self._fail(reason, max(pause_after(failures), asked))
 
     async def bring_up(self) -> None:
         """Download, load, verify and warm the model, then take traffic."""
@@ -179,6 +184,8 @@ class Lifecycle:
                     ErrorCode.OVERLOADED, message, retry_after=error.refusal.retry_after
                 ) from error
             except ServerError as error:
+                if isinstance(error, ClosedError) and not reranker.closed:
+                    self.model_stopped()
                 message = f"The scores could not be compared: {error}"
                 raise ApiError(ErrorCode.REPLICA_FAILED, message, retry_after=VERIFY_AGAIN_S) from error
         self._note(report)

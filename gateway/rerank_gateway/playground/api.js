@@ -65,5 +65,5 @@ function parsed(text) {
 function refusal(response, error) {
   const title = [response.status, error?.code].filter(Boolean).join(" ");
   const message = error?.message ?? `What answered is not the gateway, or something between here and it: ${response.status} ${response.statusText}`.trim();
-  return new Problem(title, message, { field: error?.param ?? null, retryAfter: response.headers.get("Retry-After") });
+  return new Problem(title, message, { field: typeof error?.param === "string" ? error.param : null, retryAfter: response.headers.get("Retry-After") });
 }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rerank_server.engine.failures import out_of_memory
 from rerank_server.engine.readout import Classifier, NextToken, Readout, TokenVectors
 from rerank_server.errors import LoadError
 from rerank_server.families.checkpoint import CheckpointFiles
@@ -73,6 +74,9 @@ class Transformer:
         except Unpackable as error:
             why = str(error)
         except Exception as error:
+            if out_of_memory(error):
+                engine.remove()
+                raise  # it says nothing of the engine: the load is tried again
             # Whatever a class of transformers trips over, padding does not change it.
             log.info("the engine %s failed on made-up rows", engine.name, exc_info=True)
             why = f"running made-up rows failed with {type(error).__name__}: {error}"

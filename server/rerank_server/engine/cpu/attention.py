@@ -59,6 +59,18 @@ def attend(
     return result.view(tokens, heads * size)
 
 
+def only_attended(values: Tensor, count: int) -> Tensor:
+    """Return values, [heads, tokens, size], with zeros for all tokens but the first `count`.
+
+    No weight is not enough to leave a token out: 0 times NaN is NaN.
+    """
+    if count == values.shape[1]:
+        return values
+    kept = values.clone()
+    kept[:, count:] = 0
+    return kept
+
+
 def _way(dtype: torch.dtype, size: int, length: int) -> Way:
     if dtype is torch.bfloat16:
         return _products if length >= SHORTEST_FOR_BFLOAT16_PRODUCTS else _fused
@@ -76,12 +88,12 @@ def _products(queries: Tensor, keys: Tensor, values: Tensor, out: Tensor, count:
     weights = torch.bmm(queries * queries.shape[-1] ** -0.5, keys.transpose(1, 2))
     weights[:, :, count:] = float("-inf")
     torch.softmax(weights, -1, out=weights)
-    torch.bmm(weights, values, out=out)
+    torch.bmm(weights, only_attended(values, count), out=out)
 
 
 def _head_by_head(queries: Tensor, keys: Tensor, values: Tensor, out: Tensor, count: int) -> None:
     scaled = (queries * queries.shape[-1] ** -0.5).contiguous()
-    keys, values = keys.contiguous(), values.transpose(1, 2).contiguous()
+    keys, values = keys.contiguous(), only_attended(values, count).transpose(1, 2).contiguous()
     for head in range(len(scaled)):
         weights = product(scaled[head], keys[head])
         weights[:, count:] = float("-inf")

@@ -1,7 +1,7 @@
 """The forward pass of BERT, RoBERTa and XLM-RoBERTa over packed rows.
 
-Every tensor is [tokens, width] with the rows of a batch one after another; no token is ever compared with one
-of another row. Equal to transformers' `BertModel`, `RobertaModel` and `XLMRobertaModel` in evaluation mode.
+Every tensor is [tokens, width] with the rows of a batch one after another; nothing of a token reaches another
+row. Equal to transformers' `BertModel`, `RobertaModel` and `XLMRobertaModel` in evaluation mode.
 """
 
 import itertools
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rerank_server.engine.cpu.attention import attend, extent
+from rerank_server.engine.cpu.attention import attend, extent, only_attended
 from rerank_server.engine.cpu.operators import Linear
 from rerank_server.engine.cpu.shapes import rows_computed, tokens_computed
 from rerank_server.engine.interface import Row
@@ -206,5 +206,6 @@ def _attend_first(first: Tensor, projected: Tensor, batch: Packed, heads: int) -
         row = slice(start, start + extent(first.dtype, size, length))
         weights = torch.bmm(queries[place], keys[:, :, row])
         weights[:, :, count:] = float("-inf")
-        torch.bmm(torch.softmax(weights, -1), values[:, row], out=attended[place])
+        values_of_row = only_attended(values[:, row], count)
+        torch.bmm(torch.softmax(weights, -1), values_of_row, out=attended[place])
     return attended.view(rows, width)
