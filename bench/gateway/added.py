@@ -1,4 +1,4 @@
-"""The time that the gateway adds to a request, with keys, the scan of the body and limits on."""
+"""The time that the gateway adds to a request, with keys and the scan of the body on."""
 
 import statistics
 import sys

@@ -21,7 +21,7 @@ SECONDS = 4.0
 CLIENTS = 4
 SIZE = 50_000
 HERE = Path(__file__).parents[1] / "peers" / "proxies"
-OURS, OURS_WITH_KEYS = "the gateway", "the gateway with keys and limits"
+OURS, OURS_WITH_KEYS = "the gateway", "the gateway with keys"
 
 
 @dataclass(frozen=True)
