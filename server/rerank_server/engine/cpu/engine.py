@@ -26,7 +26,7 @@ class CpuEngine:
     device = "cpu"
 
     def __init__(self, encoder: Encoder, head: Head, *, max_tokens: int) -> None:
-        """`max_tokens` bounds the tokens of one forward pass; a longer row runs alone."""
+        """`max_tokens` bounds the rows' tokens in one forward pass; a longer row runs alone."""
         self._encoder = encoder
         self._head = head
         self._max_tokens = max_tokens
