@@ -1,11 +1,12 @@
-"""The benchmarks of the gateway, one after another: one that fails does not keep the others from running."""
+"""The benchmarks of the gateway."""
 
-import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from bench.figures import Figure, failed, show
+from bench.figures import Figure
 from bench.gateway import added, changes, many, proxies
+from bench.rows import measured
 
 ROWS: dict[str, Callable[[Path], list[Figure]]] = {
     "added": added.run,
@@ -17,13 +18,4 @@ ROWS: dict[str, Callable[[Path], list[Figure]]] = {
 
 def run(build: Path) -> list[Figure]:
     """Measure all rows."""
-    figures: list[Figure] = []
-    for name, measure in ROWS.items():
-        try:
-            taken = measure(build)
-        except Exception as error:  # noqa: BLE001  # the one net of a run: told, and the next row is measured
-            traceback.print_exc()
-            taken = [failed(name, error)]
-        show(name, taken)
-        figures += taken
-    return figures
+    return measured({name: partial(measure, build) for name, measure in ROWS.items()})

@@ -1,10 +1,11 @@
-"""The benchmarks of the server, one after another: one that fails does not keep the others from running."""
+"""The benchmarks of the server."""
 
-import traceback
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 
-from bench.figures import Figure, failed, show, without_bars
+from bench.figures import Figure, without_bars
+from bench.rows import measured
 from bench.server import causal, library, mixed, overload, served, start, steady
 from bench.server.scale import FULL, QUICK, Scale
 
@@ -25,15 +26,7 @@ ROWS: dict[str, Measure] = {
 def run(build: Path, *, quick: bool = False, rows: Collection[str] = ()) -> list[Figure]:
     """Measure these rows, or all. `quick` takes about two minutes and judges nothing."""
     scale = QUICK if quick else FULL
-    figures: list[Figure] = []
-    for name, measure in ROWS.items():
-        if rows and name not in rows:
-            continue
-        try:
-            taken = measure(build, scale)
-        except Exception as error:  # noqa: BLE001  # the one net of a run: told, and the next row is measured
-            traceback.print_exc()
-            taken = [failed(name, error)]
-        show(name, taken)
-        figures += taken
+    figures = measured(
+        {name: partial(measure, build, scale) for name, measure in ROWS.items() if not rows or name in rows}
+    )
     return without_bars(figures) if quick else figures
