@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import httpx
 from pydantic import ValidationError
@@ -35,19 +36,27 @@ def pause_after(report: ServerStatus | None, silent: int) -> float:
     return PAUSE_OF_A_FAILURE_S if report is not None and report.failure is not None else PAUSE_S
 
 
+class _Asked(NamedTuple):
+    """A run of a server that is asked, as the kubelet saw it when that began."""
+
+    life: str
+    """`Pod.life`."""
+    ready: bool
+
+
 class Reports:
     """The last thing that each run of a server said.
 
     Servers are asked beside the work on models, so that one that does not answer holds no model up; `news` is
     called with the model when there is something new. A pod that is ready, and said so, is not asked again.
+    One that becomes ready is asked at once, however long it was silent before: what it proved is news then.
     """
 
     def __init__(self, http: httpx.AsyncClient, news: Callable[[Key], None]) -> None:
         self._http = http
         self._news = news
         self._said: dict[str, ServerStatus] = {}
-        self._followers: dict[Key, dict[str, asyncio.Task[None]]] = {}
-        """Of each model, by `Pod.life`."""
+        self._followers: dict[Key, dict[_Asked, asyncio.Task[None]]] = {}
         self._places = asyncio.Semaphore(AT_ONCE)
 
     def known(self, pods: Iterable[Pod]) -> Mapping[str, ServerStatus]:
@@ -56,12 +65,12 @@ class Reports:
 
     def follow(self, key: Key, pods: Iterable[Pod]) -> None:
         """Ask every pod of a model that may have something new to tell, from now on, and no other of them."""
-        may_tell = {pod.life: pod for pod in pods if self._may_tell(pod)}
+        may_tell = {_Asked(pod.life, pod.ready): pod for pod in pods if self._may_tell(pod)}
         asked = self._followers.pop(key, {})
         _leave(asked, asked.keys() - may_tell.keys())
-        for life, pod in may_tell.items():
-            if life not in asked:
-                asked[life] = asyncio.create_task(self._follow(key, pod))
+        for one, pod in may_tell.items():
+            if one not in asked:
+                asked[one] = asyncio.create_task(self._follow(key, pod))
         if asked:
             self._followers[key] = asked
 
@@ -69,7 +78,7 @@ class Reports:
         """Drop what pods have said that exist no more. `uids` are those of every pod that exists."""
         alive = set(uids)
         for asked in self._followers.values():
-            _leave(asked, {life for life in asked if uid_of(life) not in alive})
+            _leave(asked, {one for one in asked if uid_of(one.life) not in alive})
         self._said = {life: report for life, report in self._said.items() if uid_of(life) in alive}
 
     def stop(self) -> None:
@@ -119,7 +128,7 @@ class Reports:
             return None
 
 
-def _leave(asked: dict[str, asyncio.Task[None]], lives: Iterable[str]) -> None:
+def _leave(asked: dict[_Asked, asyncio.Task[None]], left: Iterable[_Asked]) -> None:
     """Ask these no more."""
-    for life in lives:
-        asked.pop(life).cancel()
+    for one in left:
+        asked.pop(one).cancel()

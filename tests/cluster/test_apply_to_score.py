@@ -37,6 +37,11 @@ def test_the_quickstart_is_ranked_through_an_http_route(models: Kube, release: R
 
 
 def test_status_says_everything_about_a_ready_model(models: Kube) -> None:
+    eventually(
+        lambda: models.condition(NAME, "Verified").get("status") == "True",
+        "what its server says of the comparison",
+        lambda: models.status(NAME),
+    )
     found = models.get("rerankmodel", NAME)
     status = found["status"]
     conditions = {one["type"]: one for one in status["conditions"]}

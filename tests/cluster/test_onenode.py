@@ -138,7 +138,10 @@ def resolve(name: str) -> str | None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(5)
         client.sendto(query, (addresses.DNS_SERVICE, 53))
-        answer = client.recv(512)
+        try:
+            answer = client.recv(512)
+        except TimeoutError:
+            return "nobody answers"
     found = struct.unpack(">H", answer[6:8])[0]
     return socket.inet_ntoa(answer[-4:]) if found else None
 
@@ -150,7 +153,7 @@ def service_address(cluster: OneNode) -> str:
 def test_a_service_answers_at_its_address_and_has_a_name(cluster: OneNode, namespace: str) -> None:
     address = service_address(cluster)
     eventually(lambda: get(f"http://{address}/"), (200, "hello\n"))
-    assert resolve(f"web.{namespace}.svc.cluster.local") == address
+    eventually(lambda: resolve(f"web.{namespace}.svc.cluster.local"), address)
     assert resolve("kubernetes.default.svc.cluster.local") == addresses.API_SERVICE
     assert resolve("example.com") is None
 

@@ -5,7 +5,7 @@ import gzip
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -180,6 +180,23 @@ def test_a_pod_that_is_followed_again_is_not_asked_twice(monkeypatch: pytest.Mon
                 it.asking.follow(KEY, [A])
                 await asyncio.sleep(A_WHILE / 5)
             assert len(it.server.asked) == 1
+
+    asyncio.run(story())
+
+
+def test_a_silent_server_is_asked_at_once_when_its_pod_becomes_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with scene(monkeypatch) as it:
+            monkeypatch.setattr(reports, "PAUSE_S", 3600.0)
+            monkeypatch.setattr(reports, "LONGEST_PAUSE_S", 3600.0)
+            it.server.answer = hang_up
+            it.asking.follow(KEY, [A])
+            await it.until(lambda: len(it.server.asked) == 1)
+            it.server.answer = READY
+            it.asking.follow(KEY, [replace(A, ready=True)])
+            await it.until_told(ServerState.READY, A)
+            it.asking.follow(KEY, [replace(A, ready=True)])
+            assert len(it.server.asked) == 2
 
     asyncio.run(story())
 
