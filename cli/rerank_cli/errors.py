@@ -3,7 +3,8 @@
 CliError
 ├── StartError      `rerank up` could not start
 ├── UsageError      an argument that cannot be understood; exit code 2
-└── AnswerError     a gateway that cannot be reached, or that answered with an error
+├── AnswerError     a gateway that cannot be reached, or that answered with an error
+└── ClusterError    the same of Kubernetes' API server
 """
 
 
@@ -30,3 +31,14 @@ class AnswerError(CliError):
         super().__init__(sentence)
         self.status = status
         """The HTTP status of the answer; None where there was none."""
+
+
+class ClusterError(CliError):
+    """An API server did not do what it was asked."""
+
+    def __init__(self, sentence: str, status: int | None = None, reason: str = "") -> None:
+        super().__init__(sentence)
+        self.status = status
+        """The HTTP status of the answer; None where there was none, and nobody knows whether it was done."""
+        self.reason = reason
+        """The answer's reason as Kubernetes has them, e.g. `AlreadyExists`."""

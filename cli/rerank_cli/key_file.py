@@ -6,50 +6,27 @@ What else is in the file, comments included, stays as it is. Every change is rea
 import itertools
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
 
 from rerank_api.key_secret import KeySecret
 from rerank_api.keys import encoded
-from rerank_api.manifests import Document, dump, read_text
+from rerank_api.manifests import Document, read_text
 from rerank_api.problems import ManifestError
-from rerank_api.rerank_consumer import RerankConsumer, RerankConsumerSpec
-from rerank_api.resource import ObjectMeta, SecretReference
+from rerank_api.rerank_consumer import RerankConsumer
 from rerank_api.yaml_text import dump_yaml
 from rerank_api.yaml_tree import compose
 from rerank_cli.errors import CliError
+from rerank_cli.key_objects import VALUES, Consumer, Held, KeyOfConsumer, Manifest, shared_secret_stays
 
-_VALUES = "data"
-"""Of a Secret. Not stringData: `kubectl apply` leaves in a cluster what is removed from there."""
-
-_FIELD = "key-"
-_NUMBERED = re.compile(rf"{_FIELD}(\d+)")
 _SEPARATOR = re.compile(r"^---(?:\s.*)?$", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class KeyOfConsumer:
-    """One key: the field of the Secret that holds its digest."""
-
-    field: str
-    digest: str
-
-
-@dataclass(frozen=True)
-class Known:
-    """A consumer in the file, with its keys, the oldest first."""
-
-    name: str
-    models: tuple[str, ...]
-    secret: str
-    keys: tuple[KeyOfConsumer, ...]
-
-
 class KeyFile:
-    """The text of one file, changed in memory until `write`."""
+    """The text of one file. Every change is written at once."""
 
     def __init__(self, path: Path) -> None:
         """Read the file; one that is not there yet is empty. Raises `CliError`."""
@@ -62,79 +39,89 @@ class KeyFile:
             raise CliError(f"{path} cannot be read: {error}.") from error
         self._documents = self._parsed(self._text)
 
-    def consumers(self) -> tuple[Known, ...]:
+    @property
+    def place(self) -> str:
+        """The file."""
+        return str(self._path)
+
+    @property
+    def options(self) -> str:
+        """What names the file to a command."""
+        return f"--file {shlex.quote(str(self._path))}"
+
+    def consumers(self) -> tuple[Consumer, ...]:
         """Return the consumers in the order of the file."""
-        secrets = {
-            document.resource.metadata.name: document.resource
-            for document in self._documents
-            if isinstance(document.resource, KeySecret)
-        }
         return tuple(
-            _known(document.resource, secrets.get(document.resource.spec.key_secret.name))
-            for document in self._documents
-            if isinstance(document.resource, RerankConsumer)
+            Consumer(resource.metadata.name, resource.spec.models, resource.spec.key_secret.name)
+            for resource in (document.resource for document in self._documents)
+            if isinstance(resource, RerankConsumer)
         )
 
-    def consumer(self, name: str) -> Known:
-        """Return one consumer. Raises `CliError` where there is none of this name."""
-        for known in self.consumers():
-            if known.name == name:
-                return known
-        there = ", ".join(known.name for known in self.consumers()) or "none"
-        raise CliError(f"{self._path} has no consumer {name!r}; there is: {there}.")
-
-    def add_consumer(self, name: str, digest: str, models: tuple[str, ...]) -> None:
-        """Append a consumer and a Secret of its name. Raises `CliError` where either is there already."""
+    def held(self, consumer: Consumer) -> Held:
+        """Return what a consumer's Secret holds; nothing where there is none."""
         for document in self._documents:
-            if document.resource.metadata.name == name and document.resource.kind != "RerankModel":
-                raise CliError(
-                    f"{self._path} has a {document.resource.kind} {name!r} already: add a key to it with "
-                    f"`rerank key rotate {name}`, or choose another name."
-                )
-        secret = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": name},
-            _VALUES: {f"{_FIELD}1": encoded(digest)},
-        }
-        consumer = RerankConsumer(
-            metadata=ObjectMeta(name=name),
-            spec=RerankConsumerSpec(key_secret=SecretReference(name=name), models=models),
-        )
+            resource = document.resource
+            if isinstance(resource, KeySecret) and resource.metadata.name == consumer.secret:
+                return Held.of({key.path[1]: key.digest for key in resource.keys})
+        return Held()
+
+    def add_consumer(self, secret: Manifest, consumer: Manifest) -> None:
+        """Append a consumer and its Secret. Raises `CliError` where there is such a Secret already."""
+        name = secret["metadata"]["name"]
+        for document in self._documents:
+            if isinstance(document.resource, KeySecret) and document.resource.metadata.name == name:
+                raise CliError(f"{self._path} has a Secret {name!r} already: choose another name.")
         begun = self._text and not self._text.endswith("\n")
-        parts = (self._text + ("\n" if begun else ""), dump_yaml(secret), dump(consumer))
+        parts = (self._text + ("\n" if begun else ""), dump_yaml(secret), dump_yaml(consumer))
         self._change("---\n".join(part for part in parts if part))
 
-    def add_key(self, consumer: Known, digest: str) -> None:
+    def add_key(self, consumer: Consumer, field: str, digest: str) -> None:
         """Add a key behind those that a consumer has."""
-        last = max(
-            (int(found[1]) for key in consumer.keys if (found := _NUMBERED.fullmatch(key.field))), default=0
-        )
         node = self._values(consumer.secret)
         line, column = node.value[-1][1].end_mark.line, node.value[-1][0].start_mark.column
-        added = f"{' ' * column}{_FIELD}{last + 1}: {encoded(digest)}\n"
+        added = f"{' ' * column}{field}: {encoded(digest)}\n"
         lines = self._text.splitlines(keepends=True)
         if not lines[line].endswith("\n"):
             lines[line] += "\n"
         self._change("".join((*lines[: line + 1], added, *lines[line + 1 :])))
 
-    def remove_key(self, consumer: Known, key: KeyOfConsumer) -> None:
-        """Remove one of several keys."""
+    def remove_keys(self, consumer: Consumer, keys: Sequence[KeyOfConsumer]) -> None:
+        """Remove some of several keys."""
+        gone = {key.field for key in keys}
         lines = self._text.splitlines(keepends=True)
-        for name, value in self._values(consumer.secret).value:
-            if name.value == key.field:
+        for name, value in reversed(self._values(consumer.secret).value):
+            if name.value in gone:
                 del lines[name.start_mark.line : value.end_mark.line + 1]
         self._change("".join(lines))
 
-    def remove_consumer(self, consumer: Known) -> None:
-        """Remove a consumer, and its Secret unless another has it too."""
+    def remove_consumer(self, consumer: Consumer, sharing: Sequence[str]) -> str:
+        """Remove a consumer, and its Secret unless others have it too; say what stays."""
         gone = {("RerankConsumer", consumer.name)}
-        if not any(one.secret == consumer.secret and one.name != consumer.name for one in self.consumers()):
+        if not sharing:
             gone.add(("Secret", consumer.secret))
         kept = [part for part in _parts(self._text) if _named(part) not in gone]
         self._change("".join(kept).removeprefix("---\n"))
+        return shared_secret_stays(consumer, sharing) if sharing else ""
 
-    def write(self) -> None:
+    def _values(self, secret: str) -> yaml.MappingNode:
+        """Return the mapping of a Secret's keys as it stands in the text, one key a line."""
+        for node in yaml.compose_all(self._text, Loader=yaml.SafeLoader):
+            if _field(node, "kind") == "Secret" and _field(_child(node, "metadata"), "name") == secret:
+                found = _child(node, VALUES)
+                if isinstance(found, yaml.MappingNode) and found.value and not found.flow_style:
+                    return found
+        raise CliError(
+            f"{self._path}: the keys of the Secret {secret!r} do not stand one a line under {VALUES}: "
+            "change them by hand."
+        )
+
+    def _change(self, text: str) -> None:
+        """Take over a text that reads well, and write it."""
+        self._documents = self._parsed(text)
+        self._text = text
+        self._write()
+
+    def _write(self) -> None:
         """Replace the file at once. One that is new may be read by its owner alone; an empty one is removed.
 
         `rerank up` takes an empty file for one that is just being written, and goes on with what was in it.
@@ -156,23 +143,6 @@ class KeyFile:
             part.unlink(missing_ok=True)
             raise CliError(f"{self._path} cannot be written: {error.strerror}.") from error
 
-    def _values(self, secret: str) -> yaml.MappingNode:
-        """Return the mapping of a Secret's keys as it stands in the text, one key a line."""
-        for node in yaml.compose_all(self._text, Loader=yaml.SafeLoader):
-            if _field(node, "kind") == "Secret" and _field(_child(node, "metadata"), "name") == secret:
-                found = _child(node, _VALUES)
-                if isinstance(found, yaml.MappingNode) and found.value and not found.flow_style:
-                    return found
-        raise CliError(
-            f"{self._path}: the keys of the Secret {secret!r} do not stand one a line under {_VALUES}: "
-            "change them by hand."
-        )
-
-    def _change(self, text: str) -> None:
-        """Take over a text that reads well."""
-        self._documents = self._parsed(text)
-        self._text = text
-
     def _parsed(self, text: str) -> tuple[Document, ...]:
         composed = compose(text)
         if not composed.documents and not composed.faults:
@@ -181,23 +151,6 @@ class KeyFile:
             return read_text(text, str(self._path))
         except ManifestError as error:
             raise CliError(str(error)) from error
-
-
-def _known(consumer: RerankConsumer, secret: KeySecret | None) -> Known:
-    keys = () if secret is None else secret.keys
-    found = [KeyOfConsumer(key.path[1], key.digest) for key in keys if key.digest is not None]
-    return Known(
-        consumer.metadata.name,
-        consumer.spec.models,
-        consumer.spec.key_secret.name,
-        tuple(sorted(found, key=_age)),
-    )
-
-
-def _age(key: KeyOfConsumer) -> tuple[int, str]:
-    """Sort keys as they were made; what was named by hand counts as the oldest."""
-    numbered = _NUMBERED.fullmatch(key.field)
-    return (int(numbered[1]) if numbered else 0, key.field)
 
 
 def _parts(text: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rerank_api.keys import digest_of
+from rerank_api.keys import digest_of, encoded
 from rerank_api.manifests import read_file
 from rerank_cli.errors import CliError, UsageError
 from rerank_cli.main import app
@@ -128,6 +128,27 @@ def test_a_secret_of_two_consumers_stays_while_one_has_it(run: Run, file: Path) 
     file.write_text(file.read_text() + "---\n" + CONSUMER.format(name="b", secret="a"))
     run("revoke", "a")
     assert [document.resource.kind for document in read_file(file)] == ["Secret", "RerankConsumer"]
+
+
+def test_a_consumer_gets_no_key_that_would_be_anothers(run: Run, file: Path) -> None:
+    run("create", "a")
+    file.write_text(file.read_text() + "---\n" + CONSUMER.format(name="b", secret="a"))
+    file.write_text(file.read_text() + "---\n" + CONSUMER.format(name="c", secret="free"))
+    before = file.read_text()
+    with pytest.raises(CliError, match="b and a have their keys in one Secret, 'a'"):
+        run("rotate", "b")
+    with pytest.raises(CliError, match="'c' has its keys in a Secret 'free'"):
+        run("create", "free")
+    assert file.read_text() == before
+
+
+def test_a_digest_that_stands_twice_is_revoked_in_both_places(run: Run, file: Path) -> None:
+    old = digest_of(run("create", "search").strip())
+    new = digest_of(run("rotate", "search").strip())
+    file.write_text(file.read_text().replace("  key-2:", f"  twice: {encoded(old)}\n  key-2:"))
+    run("revoke", "search", "--digest", old[:8])
+    assert digests(file) == (new,)
+    assert encoded(old) not in file.read_text()
 
 
 def test_consumers_are_listed_without_their_keys(run: Run, file: Path) -> None:

@@ -154,7 +154,8 @@ class ApiServer:
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         for file in sorted((ROOT / "crds").glob("*.yaml")):
             self.ask("POST", path, yaml.safe_load(file.read_text())).raise_for_status()
-        self._wait(lambda: self.ask("GET", "/apis/rerank.dev/v1alpha1/rerankmodels").status_code == 200)
+        for kind in ("rerankmodels", "rerankconsumers"):
+            self._wait(lambda kind=kind: self.ask("GET", f"/apis/rerank.dev/v1alpha1/{kind}").is_success)
 
     def _etcd_flags(self) -> tuple[str, ...]:
         peer = f"http://127.0.0.1:{self._peer_port}"

@@ -1,6 +1,10 @@
 """Keys in a cluster: with the chart's default all are asked for one, and RerankConsumers say who has them."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +16,10 @@ from tests.cluster.harness.release import Release
 from tests.cluster.harness.traffic import PANDA, Door
 
 MODEL = quickstart()["metadata"]["name"]
+RERANK = Path(sys.executable).with_name("rerank")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def keyed(release: Release, models: Kube) -> Iterator[Door]:
     """The gateway while it asks for keys; all other tests have one that does not."""
     release.install("--set", "gateway.auth.enabled=true")
@@ -36,32 +41,58 @@ def consumer(*models: str) -> dict[str, Any]:
     }
 
 
+def status(door: Door, key: str | None) -> int:
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    with door.client() as client:
+        return client.post("/v1/rerank", json={**PANDA, "model": MODEL}, headers=headers).status_code
+
+
+def becomes(door: Door, key: str, wanted: int) -> None:
+    eventually(lambda: status(door, key) == wanted, f"the key to be answered with {wanted}")
+
+
 def test_a_consumer_calls_with_its_keys_alone_and_only_what_it_is_granted(keyed: Door, system: Kube) -> None:
     old, new = make_key(), make_key()
-
-    def status(key: str | None) -> int:
-        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        with keyed.client() as client:
-            return client.post("/v1/rerank", json={**PANDA, "model": MODEL}, headers=headers).status_code
-
-    def becomes(key: str, wanted: int) -> None:
-        eventually(lambda: status(key) == wanted, f"the key to be answered with {wanted}")
-
-    assert status(None) == 401
+    assert status(keyed, None) == 401
     try:
         system.apply(secret(old))
         system.apply(consumer("another-model"))
-        becomes(old, 403)
+        becomes(keyed, old, 403)
         system.apply(consumer(MODEL))
-        becomes(old, 200)
-        assert status(None) == 401
+        becomes(keyed, old, 200)
+        assert status(keyed, None) == 401
         system.apply(secret(old, new))
-        becomes(new, 200)
-        assert status(old) == 200
+        becomes(keyed, new, 200)
+        assert status(keyed, old) == 200
         system.apply(secret(new, new))
-        becomes(old, 401)
-        assert status(new) == 200
+        becomes(keyed, old, 401)
+        assert status(keyed, new) == 200
     finally:
         for kind in ("rerankconsumer", "secret"):
             system("delete", kind, "search", "--ignore-not-found")
-    becomes(new, 401)
+    becomes(keyed, new, 401)
+
+
+def test_the_commands_make_keys_that_count_and_take_them_away(keyed: Door, system: Kube) -> None:
+    def key(*words: str) -> str:
+        where = ("--kubernetes", "--namespace", system.namespace)
+        environment = {**os.environ, "KUBECONFIG": str(system.cluster.kubeconfig)}
+        done = subprocess.run(
+            [RERANK, "key", *words, *where], capture_output=True, text=True, check=False, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    old = key("create", "by-command", "--model", MODEL)
+    try:
+        becomes(keyed, old, 200)
+        new = key("rotate", "by-command")
+        becomes(keyed, new, 200)
+        assert status(keyed, old) == 200
+        key("revoke", "by-command", "--older")
+        becomes(keyed, old, 401)
+        assert status(keyed, new) == 200
+    finally:
+        key("revoke", "by-command")
+    becomes(keyed, new, 401)
+    assert system.find("secret", "by-command") is None
