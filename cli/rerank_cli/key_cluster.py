@@ -61,7 +61,7 @@ class KeyCluster:
         """Add a key to a consumer's Secret; where there is none, make one."""
         secret = self._secret(consumer)
         if secret is None:
-            self._create(self._secrets_path, new_secret(consumer.secret, digest))
+            self._create(self._secrets_path, new_secret(consumer.secret, digest), "run the command again")
             return
         if why := key_records.why_no_key_counts(secret):
             raise CliError(f"The Secret {consumer.secret!r} in {self.place} {why}.")
@@ -111,16 +111,14 @@ class KeyCluster:
                 return None
             raise
 
-    def _create(self, path: str, manifest: Manifest) -> Record:
+    def _create(self, path: str, manifest: Manifest, advice: str = "choose another name") -> Record:
         try:
             return self._write("POST", path, manifest)
         except ClusterError as error:
             if error.reason != "AlreadyExists":
                 raise
             name = f"{manifest['kind']} {manifest['metadata']['name']!r}"
-            raise CliError(
-                f"{self.place} has a {name} already, which stays as it is: choose another name."
-            ) from error
+            raise CliError(f"{self.place} has a {name} already, which stays as it is: {advice}.") from error
 
     def _patch(self, consumer: Consumer, patch: Manifest) -> None:
         try:

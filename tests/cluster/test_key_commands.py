@@ -294,6 +294,16 @@ def test_keys_are_left_alone_where_another_hand_was_quicker(server: ApiServer, k
     assert secret(server) == before
 
 
+def test_a_secret_that_another_made_in_between_gets_no_key(server: ApiServer, kept: KeyCluster) -> None:
+    add(server, CONSUMERS, consumer("search", "search"))
+    [search] = kept.consumers()
+    kept.held(search)
+    add(server, SECRETS, new_secret("search", digest_of("a")))
+    with pytest.raises(CliError, match="run the command again"):
+        kept.add_key(search, "key-1", digest_of("b"))
+    assert digests(server) == (digest_of("a"),)
+
+
 def test_a_step_that_nobody_answered_is_told_as_one_that_may_have_been_done(
     server: ApiServer, kept: KeyCluster
 ) -> None:
