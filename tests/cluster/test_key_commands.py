@@ -1,5 +1,7 @@
 """`rerank key … --kubernetes` before a real API server: what it makes of objects, what it leaves alone."""
 
+import asyncio
+import contextlib
 import re
 import subprocess
 import sys
@@ -17,6 +19,9 @@ from rerank_cli.key_cluster import KeyCluster
 from rerank_cli.key_objects import new_secret
 from rerank_cli.key_places import Place
 from rerank_gateway.kubernetes import objects
+from rerank_gateway.kubernetes.api import KubernetesApi
+from rerank_gateway.kubernetes.source import KubernetesSource
+from rerank_gateway.models import Consumer
 from tests.cluster.apiserver import ApiServer
 from tests.cluster.apiserver_objects import allow
 
@@ -189,6 +194,31 @@ def test_a_key_is_rotated_without_a_moment_in_which_none_counts(
     assert [line.split() for line in listed[1:]] == [["search", "1", newest[:8], "*"]]
     run("revoke", "search")
     assert (consumers(server), secret(server)) == ({}, None)
+
+
+def test_the_gateways_agent_is_told_of_each_step(server: ApiServer, run: Callable[..., str]) -> None:
+    def key(*words: str) -> str:
+        return digest_of(run(*words).strip())
+
+    async def follow() -> None:
+        source = KubernetesSource(KubernetesApi(server.kubeconfig()), consumers_in=NAMESPACE)
+        async with contextlib.aclosing(source.views()) as views, asyncio.timeout(60):
+
+            async def told(*wanted: Consumer) -> None:
+                while (await anext(views)).consumers != wanted:
+                    pass
+
+            await told()
+            old = await asyncio.to_thread(key, "create", "search", "--model", "bge")
+            await told(Consumer("rag/search", (old,), ("bge",)))
+            new = await asyncio.to_thread(key, "rotate", "search")
+            await told(Consumer("rag/search", (old, new), ("bge",)))
+            await asyncio.to_thread(run, "revoke", "search", "--older")
+            await told(Consumer("rag/search", (new,), ("bge",)))
+            await asyncio.to_thread(run, "revoke", "search")
+            await told()
+
+    asyncio.run(follow())
 
 
 def test_what_the_file_commands_wrote_is_taken_over_after_kubectl_apply(
