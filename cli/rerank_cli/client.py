@@ -1,6 +1,7 @@
 """The HTTP API of a gateway, as the command line uses it."""
 
 import os
+import ssl
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -87,14 +88,14 @@ def key() -> str:
     return os.environ.get(KEY_VARIABLE, "").strip()
 
 
-def rank(url: str, body: dict[str, Any]) -> Answer:
-    """Send a rerank request to the gateway at `url`.
+def rank(url: str, body: dict[str, Any], trust: ssl.SSLContext | None = None) -> Answer:
+    """Send a rerank request to the gateway at `url`; `trust` says which certificates are believed.
 
-    Raises `AnswerError` with the API's own message where it answers with an error, or where it cannot be
-    reached.
+    Without it those are that the environment variable SSL_CERT_FILE names, else certifi's. Raises
+    `AnswerError` with the API's own message where it answers with an error, or where it cannot be reached.
     """
     started = time.perf_counter()
-    content = _send(url, "POST", RERANK_PATH, orjson.dumps(body))
+    content = _send(url, "POST", RERANK_PATH, orjson.dumps(body), trust)
     seconds = time.perf_counter() - started
     try:
         ranking = _Ranking.model_validate_json(content)
@@ -115,14 +116,20 @@ def models(url: str) -> tuple[Listed, ...]:
     return tuple(Listed(model.id, model.state, model.message) for model in listed.data)
 
 
-def _send(url: str, method: str, path: str, content: bytes | None) -> bytes:
+def _send(
+    url: str, method: str, path: str, content: bytes | None, trust: ssl.SSLContext | None = None
+) -> bytes:
     timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
     headers = {"content-type": "application/json"} if content is not None else {}
     if known := key():
         headers["authorization"] = f"Bearer {known}"
     try:
+        verify = trust or httpx.create_ssl_context()
+    except OSError as error:
+        raise AnswerError(f"The certificates that SSL_CERT_FILE names cannot be read: {error}.") from error
+    try:
         # A proxy of the environment is for other machines.
-        with httpx.Client(timeout=timeout, trust_env=not _is_local(url)) as client:
+        with httpx.Client(timeout=timeout, trust_env=not _is_local(url), verify=verify) as client:
             answer = client.request(method, url.rstrip("/") + path, content=content, headers=headers)
     except UnicodeEncodeError as error:
         raise AnswerError(f"{KEY_VARIABLE} cannot be a key: it has signs that are not ASCII.") from error

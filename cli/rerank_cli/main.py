@@ -41,11 +41,15 @@ def up(
     run_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where sockets and state are while it runs.")
     ] = None,
+    tls_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Speak TLS with tls.crt and tls.key of there, also once renewed."),
+    ] = None,
 ) -> None:
     """Serve models on this machine until Ctrl-C: a server a replica, behind the gateway."""
     from rerank_cli.up import command
 
-    command.up(manifests, listen, run_dir, try_)
+    command.up(manifests, listen, run_dir, try_, tls_dir=tls_dir)
 
 
 @app.command()

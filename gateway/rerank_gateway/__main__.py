@@ -88,6 +88,7 @@ def _with_settings(options: argparse.Namespace) -> int:
             options.socket_dir,
             auth=options.auth,
             concurrency=options.concurrency,
+            tls_dir=options.tls_dir,
             access_log=options.access_log,
         )
     except ValueError as error:
@@ -100,9 +101,12 @@ def _with_settings(options: argparse.Namespace) -> int:
 
 
 def _become_envoy(settings: "BootstrapSettings") -> int:
+    from rerank_gateway import envoy_binary, tls
     from rerank_gateway.envoy_process import prepare
 
     try:
+        if settings.tls_dir is not None:
+            tls.check(settings.tls_dir, envoy_binary.find())
         settings.socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = prepare(settings)
         os.execv(command[0], command)  # noqa: S606  # no shell: signals reach Envoy itself
@@ -156,6 +160,12 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--socket-dir", type=Path, required=True, help="the agent's --socket-dir")
         command.add_argument("--auth", action="store_true", help="ask callers for the key of a consumer")
+        command.add_argument(
+            "--tls-dir",
+            type=Path,
+            metavar="DIR",
+            help="speak TLS with tls.crt and tls.key of there, as they are renewed",
+        )
         command.add_argument("--access-log", type=Path, help="a file for a JSON line a request")
         command.add_argument("--concurrency", type=int, metavar="N", help="worker threads, else one a core")
 

@@ -57,6 +57,8 @@ class BootstrapSettings:
     """Worker threads; None leaves it to Envoy, one a hardware thread. Passed by `arguments`."""
     auth: bool = False
     """Whether callers need the key of a consumer. Without it everybody who reaches the port is served."""
+    tls_dir: Path | None = None
+    """Where `tls.crt` and `tls.key` are; callers then speak TLS, without it plain HTTP."""
     access_log: Path | None = None
     """A file that gets one JSON line a request, without any text of bodies; `/dev/stdout` works."""
 
@@ -77,6 +79,11 @@ class BootstrapSettings:
     def http_socket(self) -> Path:
         """The agent's HTTP, for the list of models."""
         return self.socket_dir / "http.sock"
+
+    @property
+    def tls_secret(self) -> Path:
+        """What tells Envoy of the certificate: `tls.secret(tls_dir)`, written before Envoy starts."""
+        return self.socket_dir / "certificate.json"
 
     @property
     def admin_socket(self) -> Path:
@@ -131,6 +138,7 @@ def bootstrap(settings: BootstrapSettings) -> Json:
                     agent_cluster=AGENT_CLUSTER,
                     access_log=settings.access_log,
                     auth=settings.auth,
+                    tls_secret=None if settings.tls_dir is None else settings.tls_secret,
                 )
             ],
         },

@@ -2,7 +2,7 @@
 
 import json
 
-from rerank_gateway import envoy_binary
+from rerank_gateway import envoy_binary, tls
 from rerank_gateway.bootstrap import BootstrapSettings, arguments, bootstrap
 
 PLAIN_LOG = "%l: %v"
@@ -16,5 +16,7 @@ def prepare(settings: BootstrapSettings, *, log_format: str | None = None) -> tu
     """
     file = settings.socket_dir / "envoy.json"
     file.write_text(json.dumps(bootstrap(settings), indent=1), encoding="utf-8")
+    if settings.tls_dir is not None:
+        settings.tls_secret.write_text(json.dumps(tls.secret(settings.tls_dir)), encoding="utf-8")
     how = () if log_format is None else ("--log-format", log_format)
     return (str(envoy_binary.find()), *arguments(settings, file), "--log-level", "warning", *how)

@@ -4,6 +4,7 @@ GatewayError
 ├── StateFileError      the state file cannot be read as one whole view
 ├── SocketError         a unix socket cannot be listened on
 ├── EnvoyNotFoundError  no Envoy is installed (`envoy_binary`)
+├── CertificateError    Envoy cannot serve TLS with what it is given
 ├── KubernetesError     the API server does not answer, or not as it should
 │   ├── RefusedError    it answered with an HTTP status other than 200
 │   └── SilentError     its answer began and did not end in time
@@ -21,6 +22,10 @@ class StateFileError(GatewayError):
 
 class SocketError(GatewayError):
     """The path is too long for a unix socket, taken by something else, or cannot be bound."""
+
+
+class CertificateError(GatewayError):
+    """A file cannot be read or holds something else, or certificate and key do not belong together."""
 
 
 class KubernetesError(GatewayError):

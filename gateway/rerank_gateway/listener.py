@@ -17,6 +17,7 @@ from rerank_gateway.clusters import CLUSTER_HEADER
 from rerank_gateway.local_replies import local_reply_config
 from rerank_gateway.paths import HEALTH_PATH, PLAYGROUND_FILES, PROXY_PREFIX
 from rerank_gateway.route_filter import lua_code
+from rerank_gateway.tls import transport_socket
 
 HTTP_STATS = "gateway"
 """What the statistics of callers' requests are called: `http.gateway.…`."""
@@ -44,10 +45,12 @@ def listener(
     agent_cluster: str,
     access_log: Path | None,
     auth: bool,
+    tls_secret: Path | None,
 ) -> Json:
-    """Return the listener: HTTP/1.1 and HTTP/2 without TLS, told apart by their first bytes.
+    """Return the listener: HTTP/1.1 and HTTP/2, told apart by ALPN or else by their first bytes.
 
-    At `::` it takes IPv4 too. With `auth` callers are asked for keys.
+    At `::` it takes IPv4 too. With `auth` callers are asked for keys. With `tls_secret`, a file that names
+    the certificate (`rerank_gateway.tls`), it speaks TLS alone.
     """
     routes = _routes(timeouts.request_s, agent_cluster)
     manager = {
@@ -97,7 +100,12 @@ def listener(
         # A second gateway on the same port must fail, not share its callers.
         "enable_reuse_port": False,
         "per_connection_buffer_limit_bytes": 64 * 1024,
-        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+        "filter_chains": [
+            {
+                "filters": [{"name": "http", "typed_config": manager}],
+                **({} if tls_secret is None else {"transport_socket": transport_socket(tls_secret)}),
+            }
+        ],
     }
 
 

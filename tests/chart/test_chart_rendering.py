@@ -100,6 +100,23 @@ def test_every_pod_is_as_restricted_as_kubernetes_can_ask(helm, path: Path) -> N
             assert volume.keys() - {"name"} <= {"configMap", "emptyDir", "projected"}
 
 
+def test_with_a_certificate_tls_is_spoken_by_all_who_reach_the_gateway(helm) -> None:
+    values = "gateway: {tls: {secretName: gateway-tls}, ingress: {enabled: true, hosts: [a.example.com]}}"
+    objects = helm.objects(values)
+    programs = containers(deployments(objects)["rerank-gateway"])
+    assert programs["envoy"]["readinessProbe"]["httpGet"]["scheme"] == "HTTPS"
+    (given,) = [a for a in programs["envoy"]["args"] if a.startswith("--tls-dir=")]
+    (mount,) = [m for m in programs["envoy"]["volumeMounts"] if m["name"] == "certificate"]
+    assert mount["mountPath"] == given.partition("=")[2]
+    assert "subPath" not in mount  # such a mount is never renewed
+    assert "certificate" not in {m["name"] for m in programs["agent"]["volumeMounts"]}
+    (port,) = objects["Service", "rerank", "rerank-gateway"]["spec"]["ports"]
+    assert (port["name"], port["port"]) == ("https", 443)
+    (rule,) = objects["Ingress", "rerank", "rerank-gateway"]["spec"]["rules"]
+    assert rule["http"]["paths"][0]["backend"]["service"]["port"] == {"name": port["name"]}
+    assert settings_of(objects).gateway.port == port["port"]
+
+
 def test_only_the_agent_of_the_gateway_has_a_token(helm) -> None:
     template = deployments(helm.objects())["rerank-gateway"]
     assert template["spec"]["automountServiceAccountToken"] is False
@@ -293,6 +310,12 @@ def test_labels_and_annotations_that_are_added_replace_none_of_ours(helm) -> Non
             "http://rerank-gateway.rerank.svc",
             id="a route for all hosts",
         ),
+        pytest.param("tls: {secretName: s}", "https://rerank-gateway.rerank.svc", id="the service with TLS"),
+        pytest.param(
+            "tls: {secretName: s}, service: {port: 80}",
+            "https://rerank-gateway.rerank.svc:80",
+            id="TLS on an unusual port",
+        ),
         pytest.param("url: https://c.example.com/r", "https://c.example.com/r", id="what is given"),
     ],
 )
@@ -338,6 +361,11 @@ def test_routes_of_other_namespaces_are_let_in_where_they_are_named(
         ),
         pytest.param(
             "gateway: {service: {port: 70000}}", "'/gateway/service/port': maximum: got 70,000", id="a port"
+        ),
+        pytest.param(
+            "gateway: {tls: {secretName: Gateway_TLS}}",
+            "at '/gateway/tls/secretName': 'Gateway_TLS' does not match pattern",
+            id="no name of a Secret",
         ),
         pytest.param(
             "gateway: {service: {type: ExternalName}}",
@@ -479,6 +507,10 @@ def test_a_bad_value_is_refused_with_where_it_stands_and_why(
             id="with a host",
         ),
         pytest.param("", '-H "Authorization: Bearer $KEY"', id="with a key"),
+        pytest.param("gateway: {tls: {secretName: s}}", "rerank-gateway 8080:443 &", id="with TLS, its port"),
+        pytest.param(
+            "gateway: {tls: {secretName: s}}", "curl --insecure https://127.0.0.1:8080/", id="with TLS"
+        ),
         pytest.param("watchNamespaces: [team-a]", "kubectl apply -n team-a", id="in one namespace"),
         pytest.param(HTTP_ROUTES, "gateway.models.routeNamespaces", id="routes from everywhere"),
     ],

@@ -68,7 +68,7 @@ class Runner:
 
     @property
     def url(self) -> str:
-        return str(self.wait_for(r"http://127\.0\.0\.1:\d+").group())
+        return str(self.wait_for(r"https?://127\.0\.0\.1:\d+").group())
 
     def wait_for(self, pattern: str, *, after: int = 0) -> re.Match[str]:
         """Return the first match in the output behind character `after`."""

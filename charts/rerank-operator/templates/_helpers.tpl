@@ -80,6 +80,16 @@ securityContext: {{- toYaml .Values.containerSecurityContext | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
 {{- end }}
 
+{{/* What is spoken at the gateway itself; also the name of its Service's port. */}}
+{{- define "rerank.gatewayScheme" -}}
+{{ empty .Values.gateway.tls.secretName | ternary "http" "https" }}
+{{- end }}
+
+{{/* The port of the gateway's Service. */}}
+{{- define "rerank.gatewayPort" -}}
+{{ .Values.gateway.service.port | default (eq (include "rerank.gatewayScheme" .) "https" | ternary 443 80) }}
+{{- end }}
+
 {{/* Where clients reach the gateway. */}}
 {{- define "rerank.gatewayUrl" -}}
 {{- with .Values.gateway -}}
@@ -90,8 +100,10 @@ terminationMessagePolicy: FallbackToLogsOnError
 {{- else if and .httpRoute.enabled .httpRoute.hostnames -}}
 http://{{ first .httpRoute.hostnames }}
 {{- else -}}
-http://{{ include "rerank.gateway" $ }}.{{ $.Release.Namespace }}.svc
-{{- if ne (int .service.port) 80 }}:{{ .service.port }}{{ end }}
+{{- $scheme := include "rerank.gatewayScheme" $ -}}
+{{- $port := include "rerank.gatewayPort" $ -}}
+{{ $scheme }}://{{ include "rerank.gateway" $ }}.{{ $.Release.Namespace }}.svc
+{{- if ne $port (eq $scheme "https" | ternary "443" "80") }}:{{ $port }}{{ end }}
 {{- end -}}
 {{- end -}}
 {{- end }}

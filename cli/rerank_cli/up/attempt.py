@@ -2,6 +2,7 @@
 
 import asyncio
 import shlex
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,17 +37,34 @@ class Attempt:
         asked = any(self.model in one.names and one.state is ModelState.READY for one in models)
         return asked and all(one.settled for one in models)
 
-    async def make(self, url: str, view: View) -> None:
-        """Send it through the gateway at `url`; show the ranking, and how to repeat the request."""
+    async def make(self, url: str, view: View, certificate: Path | None = None) -> None:
+        """Send it through the gateway at `url`; show the ranking, and how to repeat the request.
+
+        `certificate` is the file with the gateway's own, which is trusted whatever name it is for.
+        """
         try:
-            answer = await asyncio.to_thread(client.rank, url, self.body)
+            trust = None if certificate is None else _trusting(certificate)
+            answer = await asyncio.to_thread(client.rank, url, self.body, trust)
+        except OSError as error:
+            view.warn(f"{certificate}: {error.strerror}: the request is not sent.")
+            return
         except AnswerError as error:
             view.warn(f"{self.file}: {error}")
             return
         view.print(ranking_table(answer))
         file, target = shlex.quote(f"@{self.file}"), shlex.quote(url + RERANK_PATH)
         key = f' -H "Authorization: Bearer ${client.KEY_VARIABLE}"' if client.key() else ""
-        view.print(Text(f"Again: curl -sS {target}{key} -H 'Content-Type: application/json' -d {file}"))
+        insecure = "" if certificate is None else " --insecure"
+        view.print(
+            Text(f"Again: curl -sS{insecure} {target}{key} -H 'Content-Type: application/json' -d {file}")
+        )
+
+
+def _trusting(certificate: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=certificate)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # it need not be an authority's
+    context.check_hostname = False  # it is for what others call this machine
+    return context
 
 
 def read_attempt(file: Path) -> Attempt:

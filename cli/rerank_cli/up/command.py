@@ -22,18 +22,28 @@ class CutShortError(CliError):
     """The user did not wait for the drain to end."""
 
 
-def up(paths: Sequence[Path], listen: str, run_dir: Path | None, try_file: Path | None) -> None:
+def up(
+    paths: Sequence[Path],
+    listen: str,
+    run_dir: Path | None,
+    try_file: Path | None,
+    *,
+    tls_dir: Path | None = None,
+) -> None:
     """Run until asked to stop. Raises `CliError` where it cannot start, or was told not to finish."""
     require_parts()
     # Only now: these import the parts.
-    from rerank_cli.up import attempt, manifests, output, rundir, supervisor, view
+    from rerank_cli.up import attempt, gateway, manifests, output, rundir, supervisor, view
     from rerank_cli.up.listen import claim, split
 
     split(listen)  # what is written wrong on the command line is said first
     read = manifests.read(tuple(paths))
     if read.problems or read.unusable:
         raise StartError(read.complaint())
-    where = claim(listen, asks_for_keys=bool(read.consumers))
+    certificate = None if tls_dir is None else tls_dir.absolute()
+    where = claim(listen, asks_for_keys=bool(read.consumers), tls_dir=certificate)
+    if certificate is not None:
+        gateway.require_certificate(certificate)
     wanted = manifests.versions(read)
     if not wanted:
         raise StartError(f"{', '.join(map(str, paths))}: there is no manifest of a RerankModel here.")

@@ -16,8 +16,9 @@ from rerank_cli.client import KEY_VARIABLE
 from rerank_cli.errors import StartError
 from rerank_cli.up.listen import Listen
 from rerank_cli.up.processes import Command
-from rerank_gateway import admin, envoy_binary, envoy_process
+from rerank_gateway import admin, envoy_binary, envoy_process, tls
 from rerank_gateway.bootstrap import BootstrapSettings
+from rerank_gateway.errors import CertificateError
 
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", KEY_VARIABLE)
 """Of the environment; only the servers, or the runner itself, need them."""
@@ -53,7 +54,11 @@ def envoy_command(run_dir: Path, listen: Listen, *, auth: bool) -> Command:
     Raises `OSError` where it cannot be written, `EnvoyNotFoundError` where this machine has no Envoy.
     """
     settings = BootstrapSettings(
-        listen_address=listen.address, listen_port=listen.port, socket_dir=run_dir, auth=auth
+        listen_address=listen.address,
+        listen_port=listen.port,
+        socket_dir=run_dir,
+        auth=auth,
+        tls_dir=listen.tls_dir,
     )
     argv = envoy_process.prepare(settings, log_format=envoy_process.PLAIN_LOG)
     return Command(argv, environment=_environment())
@@ -64,6 +69,14 @@ def require_envoy() -> None:
     try:
         envoy_binary.find()
     except envoy_binary.EnvoyNotFoundError as error:
+        raise StartError(str(error)) from error
+
+
+def require_certificate(directory: Path) -> None:
+    """Raise `StartError` where Envoy cannot speak TLS with what is in the directory."""
+    try:
+        tls.check(directory, envoy_binary.find())
+    except (envoy_binary.EnvoyNotFoundError, CertificateError) as error:
         raise StartError(str(error)) from error
 
 

@@ -4,6 +4,7 @@ import errno
 import ipaddress
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 from rerank_cli.errors import StartError, UsageError
 
@@ -14,16 +15,18 @@ class Listen:
 
     address: str
     port: int
+    tls_dir: Path | None = None
+    """Where the certificate is with which TLS is spoken there; without it plain HTTP."""
 
     @property
     def url(self) -> str:
         """The base URL for clients on this machine."""
         address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.address, self.address)  # noqa: S104
         host = f"[{address}]" if ":" in address else address
-        return f"http://{host}:{self.port}"
+        return f"{'http' if self.tls_dir is None else 'https'}://{host}:{self.port}"
 
 
-def claim(text: str, *, asks_for_keys: bool = False) -> Listen:
+def claim(text: str, *, asks_for_keys: bool = False, tls_dir: Path | None = None) -> Listen:
     """Turn `--listen` into an address to listen on. Port 0 takes any free one.
 
     Raises `UsageError` for what is no HOST:PORT, `StartError` for a port in use, and for an address off
@@ -31,7 +34,7 @@ def claim(text: str, *, asks_for_keys: bool = False) -> Listen:
     """
     host, port = split(text)
     address = address_of(host) if asks_for_keys else loopback_address(host)
-    return Listen(address, _free_port(address, port))
+    return Listen(address, _free_port(address, port), tls_dir)
 
 
 def split(text: str) -> tuple[str, int]:

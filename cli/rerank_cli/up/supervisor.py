@@ -23,6 +23,7 @@ from rerank_cli.up.standing import Standing, as_routed, served, standings
 from rerank_cli.up.view import View
 from rerank_gateway import state_file
 from rerank_gateway.models import View as Told
+from rerank_gateway.tls import CERTIFICATE
 
 WRITE_AGAIN_S = 1.0
 ASK_GATEWAY_S = 0.05
@@ -238,12 +239,13 @@ class Supervisor:
     async def _greet(self) -> None:
         """Say where to send requests once that makes sense, and send the one to try."""
         await self._envoy.up.wait()
-        url = self._settings.listen.url
+        url, tls_dir = self._settings.listen.url, self._settings.listen.tls_dir
         keys = " It asks for keys." if self._asks_for_keys else ""
         self._view.say(f"The gateway answers on {url}: POST /v1/rerank, GET /v1/models.{keys}")
         if self._settings.attempt is not None:
             await self._due.wait()
-            await self._settings.attempt.make(url, self._view)
+            certificate = None if tls_dir is None else tls_dir / CERTIFICATE
+            await self._settings.attempt.make(url, self._view, certificate)
 
     def _keep(self, name: str, prepare: Callable[[], Command], answers: gateway.Answers) -> Keeper:
         run_dir = self._settings.run_dir

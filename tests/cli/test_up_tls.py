@@ -1,0 +1,71 @@
+"""`rerank up --tls-dir`: the gateway speaks TLS, and what cannot be served with is refused at once."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rerank_cli.errors import StartError
+from rerank_cli.up import command
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="the openssl command makes the certificate"
+)
+RERANK = Path(sys.executable).with_name("rerank")
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A directory with a certificate for the name `localhost`, and its key."""
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    files = ("-keyout", str(folder / "tls.key"), "-out", str(folder / "tls.crt"))
+    subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2")
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", *files, *subject]
+    subprocess.run(made, check=True, capture_output=True, timeout=60)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, write_manifest: Any, tiny_model: Path) -> Path:
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
+    write_manifest(manifests, "tiny", source={"file": {"path": str(tiny_model)}})
+    return manifests
+
+
+def test_a_request_is_tried_and_others_are_answered_over_tls(
+    folder: Path, certificate: Path, tmp_path: Path, start_runner: Any
+) -> None:
+    request = tmp_path / "request.json"
+    request.write_text(json.dumps({"model": "tiny", "query": "a panda", "documents": ["a bear", "hi"]}))
+    runner = start_runner(folder, "--tls-dir", "../tls", "--try", request, cwd=folder)
+    runner.wait_for(r"^Again: curl -sS --insecure https://127\.0\.0\.1:\d+/v1/rerank")
+    assert runner.url.startswith("https://")
+
+    def ask(**environment: str) -> subprocess.CompletedProcess[str]:
+        url = runner.url.replace("127.0.0.1", "localhost")
+        asked = [RERANK, "query", "a panda", "a bear", "--model", "tiny", "--url", url]
+        known = {name: value for name, value in os.environ.items() if name != "SSL_CERT_FILE"}
+        return subprocess.run(
+            asked, capture_output=True, text=True, check=False, timeout=60, env={**known, **environment}
+        )
+
+    trusting = ask(SSL_CERT_FILE=str(certificate / "tls.crt"))
+    assert trusting.returncode == 0, trusting.stderr
+    assert "CERTIFICATE_VERIFY_FAILED" in ask().stderr
+    assert "SSL_CERT_FILE names cannot be read" in ask(SSL_CERT_FILE="/nowhere").stderr
+    assert runner.end() == 0
+
+
+def test_a_directory_without_a_key_is_refused_before_anything_is_started(
+    folder: Path, certificate: Path
+) -> None:
+    (certificate / "tls.key").unlink()
+    with pytest.raises(StartError, match=r"tls/tls\.key cannot be read \(No such file or directory\)"):
+        command.up([folder], "127.0.0.1:0", None, None, tls_dir=certificate)
