@@ -31,6 +31,7 @@ class ErrorCode(StrEnum):
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     REQUEST_TOO_LARGE = "request_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     RATE_LIMIT_EXCEEDED = "rate_limit_exceeded"
     OVERLOADED = "overloaded"
     INTERNAL = "internal"
@@ -59,6 +60,7 @@ KINDS: dict[ErrorCode, Kind] = {
     ErrorCode.NOT_FOUND: Kind(404, ErrorType.INVALID_REQUEST),
     ErrorCode.METHOD_NOT_ALLOWED: Kind(405, ErrorType.INVALID_REQUEST),
     ErrorCode.REQUEST_TOO_LARGE: Kind(413, ErrorType.INVALID_REQUEST),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: Kind(415, ErrorType.INVALID_REQUEST),
     ErrorCode.RATE_LIMIT_EXCEEDED: Kind(429, ErrorType.RATE_LIMIT),
     ErrorCode.OVERLOADED: Kind(429, ErrorType.RATE_LIMIT),
     ErrorCode.INTERNAL: Kind(500, ErrorType.SERVER),
@@ -67,6 +69,18 @@ KINDS: dict[ErrorCode, Kind] = {
     ErrorCode.GATEWAY_STARTING: Kind(503, ErrorType.SERVER),
     ErrorCode.TIMEOUT: Kind(504, ErrorType.SERVER),
 }
+
+
+MORE_HEADERS: dict[ErrorCode, dict[str, str]] = {
+    # RFC 9110, 12.5.3 and 15.5.16: which codings of a body are taken. It is the only reason for this code.
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: {"accept-encoding": "identity"},
+}
+"""Headers that always go with a code."""
+
+COMPRESSED = (
+    "The request body has a Content-Encoding, but only plain JSON is read here: send it uncompressed."
+)
+"""The sentence for `unsupported_media_type`."""
 
 
 @dataclass(eq=False)

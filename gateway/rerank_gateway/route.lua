@@ -6,7 +6,7 @@
 --   model_headers   the headers that may name the model, in lower case
 --   cluster_header, and the beginnings of clusters' names: name_prefix, host_prefix
 --   max_name_bytes, max_body_bytes
---   replies         name of a shape -> name of a problem -> {status, body}; the body may hold the hole {at}
+--   replies         name of a shape -> name of a problem -> {status, headers, body}; the body may hold the hole {at}
 --   regions         path of a model server -> name of the shape of errors there; elsewhere it is "native"
 
 local scan, settings = ...
@@ -14,7 +14,9 @@ local scan, settings = ...
 local function answer(handle, face, problem, holes)
   local reply = settings.replies[settings.regions[face] or "native"][problem]
   local body = holes and string.gsub(reply.body, "{(%l+)}", holes) or reply.body
-  handle:respond({ [":status"] = reply.status, ["content-type"] = "application/json" }, body)
+  local headers = { [":status"] = reply.status, ["content-type"] = "application/json" }
+  for name, value in pairs(reply.headers) do headers[name] = value end
+  handle:respond(headers, body)
 end
 
 -- The grammar of public names, as rerank_api.names has it in Python.
@@ -91,7 +93,7 @@ function envoy_on_request(handle)
   end
 
   local encoding = headers:get("content-encoding")
-  if encoding and string.lower(encoding) ~= "identity" then return answer(handle, face, "encoded") end
+  if encoding and encoding ~= "" and string.lower(encoding) ~= "identity" then return answer(handle, face, "encoded") end
   local length = headers:get("content-length")
   if length and tonumber(length) > settings.max_body_bytes then return answer(handle, face, "too_large") end
 

@@ -3,7 +3,7 @@
 import json
 
 from rerank_api.error_shapes import REGIONS, Shape, native
-from rerank_api.errors import ErrorCode
+from rerank_api.errors import COMPRESSED, MORE_HEADERS, ErrorCode
 from rerank_api.faces import FACE_PATHS
 from rerank_api.names import MODEL_NAME_MAX_LENGTH
 from rerank_gateway.clusters import CLUSTER_HEADER, HOST_PREFIX, NAME_PREFIX
@@ -56,7 +56,11 @@ def _replies(max_body_bytes: int, shape: Shape) -> dict[str, LuaValue]:
 
     def reply(code: ErrorCode, message: str, param: str | None = None) -> LuaValue:
         shaped = shape(code, message, param)
-        return {"status": str(shaped.status), "body": json.dumps(shaped.body)}
+        return {
+            "status": str(shaped.status),
+            "headers": dict(MORE_HEADERS.get(code, {})),
+            "body": json.dumps(shaped.body),
+        }
 
     headers = " or ".join(MODEL_HEADERS)
     return {
@@ -87,10 +91,6 @@ def _replies(max_body_bytes: int, shape: Shape) -> dict[str, LuaValue]:
             ErrorCode.INVALID_REQUEST,
             f"The request names two different models in {', '.join(MODEL_HEADERS)} or its path: name one.",
         ),
-        "encoded": reply(
-            ErrorCode.INVALID_REQUEST,
-            "The request body has a Content-Encoding, but only plain JSON is read here: "
-            "send it uncompressed.",
-        ),
+        "encoded": reply(ErrorCode.UNSUPPORTED_MEDIA_TYPE, COMPRESSED),
         "too_large": reply(ErrorCode.REQUEST_TOO_LARGE, too_large(max_body_bytes)),
     }

@@ -6,7 +6,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from rerank_api.errors import ApiError, ErrorCode
+from rerank_api.errors import MORE_HEADERS, ApiError, ErrorCode
 from rerank_server.faces.dialects import face_at
 from rerank_server.faces.interface import Answer, Face
 
@@ -26,8 +26,9 @@ def face_response(answer: Answer) -> Response:
 
 
 def refusal_response(face: Face, error: ApiError) -> Response:
-    """Return an error in a face's shape, and when to try again where that is known."""
+    """Return an error in a face's shape, with the headers that go with it."""
     response = face_response(face.refuse(error))
+    response.headers.update(MORE_HEADERS.get(error.code, {}))
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     return response

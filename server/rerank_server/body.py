@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import orjson
 from starlette.requests import Request
 
-from rerank_api.errors import ApiError, ErrorCode
+from rerank_api.errors import COMPRESSED, ApiError, ErrorCode
 from rerank_server.deadlines import Deadline
 
 MOST_BYTES = 256 * 1024 * 1024
@@ -19,10 +19,13 @@ RETRY_AFTER_S = 2
 async def read_json(request: Request, held: "Held", deadline: Deadline) -> object:
     """Return the parsed body, which `held` counts.
 
-    Raises `ApiError`: `request_too_large` or `overloaded` as soon as too much is announced or has arrived,
-    `timeout` where it is not there by the deadline, `invalid_json` with the place of the fault where orjson
-    refuses the bytes.
+    Raises `ApiError`: `unsupported_media_type` where it is compressed, `request_too_large` or `overloaded` as
+    soon as too much is announced or has arrived, `timeout` where it is not there by the deadline,
+    `invalid_json` with the place of the fault where orjson refuses the bytes.
     """
+    codings = ", ".join(request.headers.getlist("content-encoding"))
+    if codings.lower() not in {"", "identity"}:
+        raise ApiError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, COMPRESSED)
     try:
         async with asyncio.timeout(deadline.left(time.monotonic())):
             raw = await _read(request, held)

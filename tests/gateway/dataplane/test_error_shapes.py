@@ -74,6 +74,16 @@ def test_a_broken_body_is_refused_in_the_shape_of_the_path(
     assert says in sentence_of(region, reply)
 
 
+@pytest.mark.parametrize("where", ["{}", "/model/proxy/echo{}"], ids=["body", "path"])
+@pytest.mark.parametrize(("region", "path"), PATHS)
+def test_a_compressed_body_is_a_415_in_the_shape_of_the_path(
+    caller: Any, region: Region, path: str, where: str
+) -> None:
+    reply = caller.post(where.format(path), b"{}", (("content-encoding", "gzip"),))
+    assert (reply.status, reply.headers["accept-encoding"]) == (415, "identity")
+    assert "send it uncompressed" in sentence_of(region, reply)
+
+
 @pytest.mark.parametrize(("region", "path"), PATHS)
 def test_another_method_is_refused_in_the_shape_of_the_path(caller: Any, region: Region, path: str) -> None:
     reply = caller.ask("GET", path)

@@ -105,3 +105,11 @@ def test_an_unknown_path_is_refused_in_the_shape_of_its_prefix(minilm: Any, pref
 def test_a_body_over_the_limit_is_a_413_in_the_shape_of_the_face(minilm: Any, path: str) -> None:
     status, answer = minilm.request("POST", path, b" " * (10 * 1024 * 1024 + 1))
     assert (status, list(answer)) == (413, SHAPES[face_at(path).name])
+
+
+@pytest.mark.parametrize("path", sorted(FACE_PATHS))
+def test_a_compressed_body_is_a_415_in_the_shape_of_the_face(minilm: Any, path: str) -> None:
+    status, headers, answer = minilm.full("POST", path, b"{}", content_encoding="gzip")
+    assert (status, headers["accept-encoding"]) == (415, "identity")
+    assert list(answer) == SHAPES[face_at(path).name]
+    assert "send it uncompressed" in json.dumps(answer)
