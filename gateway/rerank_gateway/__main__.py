@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rerank_gateway.errors import GatewayError
+from rerank_gateway.limits import Limits, add_arguments
 
 if TYPE_CHECKING:
     from rerank_gateway.bootstrap import BootstrapSettings
@@ -81,11 +82,16 @@ def _with_settings(options: argparse.Namespace) -> int:
     from rerank_gateway.bootstrap import BootstrapSettings, bootstrap
 
     host, port = options.listen
+    limits = Limits.of(options)
     try:
         settings = BootstrapSettings(
             host,
             port,
             options.socket_dir,
+            max_body_bytes=limits.max_body_bytes,
+            request_timeout_s=limits.request_timeout_s,
+            receive_timeout_s=limits.receive_timeout_s,
+            max_connections=limits.max_connections,
             auth=options.auth,
             concurrency=options.concurrency,
             tls_dir=options.tls_dir,
@@ -159,6 +165,7 @@ def _parser() -> argparse.ArgumentParser:
             "--listen", type=_address, required=True, metavar="HOST:PORT", help="where Envoy listens"
         )
         command.add_argument("--socket-dir", type=Path, required=True, help="the agent's --socket-dir")
+        add_arguments(command)
         command.add_argument("--auth", action="store_true", help="ask callers for the key of a consumer")
         command.add_argument(
             "--tls-dir",

@@ -117,6 +117,45 @@ def test_with_a_certificate_tls_is_spoken_by_all_who_reach_the_gateway(helm) -> 
     assert settings_of(objects).gateway.port == port["port"]
 
 
+@pytest.mark.parametrize("seconds", [1, 120, 300])
+def test_everything_that_waits_for_a_request_follows_from_the_longest_one(helm, seconds: int) -> None:
+    """Each outlasts the one before: Envoy's timeout, the route's, the drain, the agent, kubelet."""
+    route = "httpRoute: {enabled: true, parentRefs: [{name: p}]}"
+    models = "models: {ingress: {kind: HTTPRoute, parentRefs: [{name: p}]}}"
+    values = f"gateway: {{limits: {{requestTimeoutSeconds: {seconds}}}, {route}, {models}}}"
+    objects = helm.objects(values)
+    pod = deployments(objects)["rerank-gateway"]
+    programs = containers(pod)
+
+    def given(words: list[str], name: str) -> int:
+        return int(next(word for word in words if word.startswith(f"{name}=")).partition("=")[2])
+
+    (rule,) = objects["HTTPRoute", "rerank", "rerank-gateway"]["spec"]["rules"]
+    waits = (
+        given(programs["envoy"]["args"], "--request-timeout-s"),
+        int(rule["timeouts"]["request"].removesuffix("s")),
+        given(programs["envoy"]["lifecycle"]["preStop"]["exec"]["command"], "--limit-s"),
+        given(programs["agent"]["args"], "--linger-s"),
+        pod["spec"]["terminationGracePeriodSeconds"],
+    )
+    assert waits == tuple(seconds + more for more in (0, 10, 20, 30, 40))
+    assert settings_of(objects).ingress.timeout == rule["timeouts"]["request"]
+
+
+@pytest.mark.parametrize(("given", "used"), [("45s", "45s"), ('""', None)])
+def test_a_route_s_timeout_may_be_another_or_the_controller_s(helm, given: str, used: str | None) -> None:
+    models = f"models: {{ingress: {{kind: HTTPRoute, parentRefs: [{{name: p}}], timeout: {given}}}}}"
+    assert settings_of(helm.objects(f"gateway: {{{models}}}")).ingress.timeout == used
+
+
+def test_limits_reach_envoy_as_whole_numbers(helm) -> None:
+    """Helm writes large numbers as 1.048576e+07 if it is let."""
+    arguments = containers(deployments(helm.objects())["rerank-gateway"])["envoy"]["args"]
+    assert "--max-body-bytes=10485760" in arguments
+    large = helm.objects("gateway: {limits: {maxConnections: 1000000}}")
+    assert "--max-connections=1000000" in containers(deployments(large)["rerank-gateway"])["envoy"]["args"]
+
+
 def test_only_the_agent_of_the_gateway_has_a_token(helm) -> None:
     template = deployments(helm.objects())["rerank-gateway"]
     assert template["spec"]["automountServiceAccountToken"] is False
@@ -361,6 +400,26 @@ def test_routes_of_other_namespaces_are_let_in_where_they_are_named(
         ),
         pytest.param(
             "gateway: {service: {port: 70000}}", "'/gateway/service/port': maximum: got 70,000", id="a port"
+        ),
+        pytest.param(
+            "gateway: {limits: {maxBodyBytes: 20971520}}",
+            "at '/gateway/limits/maxBodyBytes': maximum: got 2.09",
+            id="a larger body than servers take",
+        ),
+        pytest.param(
+            "gateway: {limits: {requestTimeoutSeconds: 600}}",
+            "at '/gateway/limits/requestTimeoutSeconds': maximum: got 600, want 300",
+            id="a longer wait than servers have",
+        ),
+        pytest.param(
+            "gateway: {limits: {receiveTimeoutSeconds: 60s}}",
+            "at '/gateway/limits/receiveTimeoutSeconds': got string, want integer",
+            id="a time with its unit",
+        ),
+        pytest.param(
+            "gateway: {limits: {maxConnections: 0}}",
+            "at '/gateway/limits/maxConnections': minimum: got 0, want 1",
+            id="no connection",
         ),
         pytest.param(
             "gateway: {tls: {secretName: Gateway_TLS}}",

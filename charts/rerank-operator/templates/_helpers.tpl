@@ -80,6 +80,15 @@ securityContext: {{- toYaml .Values.containerSecurityContext | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
 {{- end }}
 
+{{/* How long a route lets a request take; nothing leaves it to the controller. Takes (list $ TIMEOUT). */}}
+{{- define "rerank.routeTimeout" -}}
+{{- if eq (index . 1) "auto" -}}
+{{ add (index . 0).Values.gateway.limits.requestTimeoutSeconds 10 }}s
+{{- else -}}
+{{ index . 1 }}
+{{- end -}}
+{{- end }}
+
 {{/* What is spoken at the gateway itself; also the name of its Service's port. */}}
 {{- define "rerank.gatewayScheme" -}}
 {{ empty .Values.gateway.tls.secretName | ternary "http" "https" }}
