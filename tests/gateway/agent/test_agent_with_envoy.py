@@ -78,7 +78,7 @@ async def test_no_request_fails_while_100_models_come_and_go(agent_process, envo
     await envoy.answers("steady", "steady")
 
     async with load(envoy, "steady") as seen:
-        for _ in range(3):
+        for _ in range(10):
             agent_process.publish(established, *(served(f"m{i}", other.port) for i in range(100)))
             await envoy.answers("m0", "other")
             await envoy.answers("m99", "other")

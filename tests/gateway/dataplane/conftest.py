@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -208,6 +209,19 @@ def keyed_gateway() -> Iterator[Callable[..., AbstractContextManager[Gateway]]]:
 
 
 @pytest.fixture(scope="session")
+def gateway_before() -> Callable[..., AbstractContextManager[Gateway]]:
+    """Return a context manager that runs a gateway before models, each a name and its replica's port."""
+
+    @contextmanager
+    def run(ports: dict[str, int], **limits: Any) -> Iterator[Gateway]:
+        models = tuple(fate(name, Upstream(port)) for name, port in ports.items())
+        with gateway_directory() as directory, running_gateway(directory, models, {}, **limits) as gateway:
+            yield gateway
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def http2_caller(gateway: Gateway) -> Iterator[Caller]:
     """Return a caller whose requests reach the gateway as HTTP/2: another Envoy before it translates."""
     with gateway_directory() as directory:
@@ -272,8 +286,8 @@ def fate(name: str, *upstreams: Upstream, hosts: tuple[str, ...] = ()) -> Served
     )
 
 
-def make_settings(directory: Path, *, auth: bool = False) -> BootstrapSettings:
-    return BootstrapSettings(
+def make_settings(directory: Path, *, auth: bool = False, **limits: Any) -> BootstrapSettings:
+    made = BootstrapSettings(
         listen_address="127.0.0.1",
         listen_port=free_port(),
         socket_dir=directory,
@@ -283,6 +297,7 @@ def make_settings(directory: Path, *, auth: bool = False) -> BootstrapSettings:
         auth=auth,
         access_log=directory / "access.log",
     )
+    return replace(made, **limits)
 
 
 @contextmanager
@@ -292,9 +307,10 @@ def running_gateway(
     upstreams: dict[str, Upstream],
     consumers: tuple[Consumer, ...] | None = None,
     page: dict | None = None,
+    **limits: Any,
 ) -> Iterator[Gateway]:
     """Run a gateway; where there are consumers, and be it none, it asks for keys."""
-    settings = make_settings(directory, auth=consumers is not None)
+    settings = make_settings(directory, auth=consumers is not None, **limits)
     config = bootstrap(settings)
     if page is not None:
         http = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
