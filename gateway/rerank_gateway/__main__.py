@@ -5,6 +5,7 @@ import asyncio
 import json
 import logging
 import os
+import resource
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +42,10 @@ def _agent(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells each write of the state file
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    return asyncio.run(_run_agent(_source(options), options.socket_dir, options.linger_s))
+    open_files, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if open_files != allowed:  # each request that waits has a connection
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
+    return asyncio.run(_run_agent(options))
 
 
 def _source(options: argparse.Namespace) -> "Source":
@@ -56,18 +60,21 @@ def _source(options: argparse.Namespace) -> "Source":
     return StateFileSource(options.state_file)
 
 
-async def _run_agent(source: "Source", socket_dir: Path, linger_s: float) -> int:
+async def _run_agent(options: argparse.Namespace) -> int:
     from rerank_gateway.agent import Sockets, run
     from rerank_gateway.ending import end_if_hung, set_when_told, told_to_end
+    from rerank_gateway.hold import Bounds
 
     stop = asyncio.Event()
+    envoy = options.socket_dir / "admin.sock"
     beside = (
-        asyncio.create_task(set_when_told(stop, told_to_end(), socket_dir / "admin.sock", linger_s)),
+        asyncio.create_task(set_when_told(stop, told_to_end(), envoy, options.linger_s)),
         asyncio.create_task(end_if_hung()),
     )
     code = 0
+    bounds = Bounds(options.hold_requests, options.hold_mib * 1024 * 1024, options.hold_s)
     try:
-        await run(source, Sockets.inside(socket_dir), stop)
+        await run(_source(options), Sockets.inside(options.socket_dir), stop, bounds)
     except* (GatewayError, OSError) as failed:
         for error in failed.exceptions:
             sys.stderr.write(f"The gateway's agent cannot go on: {error}\n")
@@ -80,6 +87,7 @@ async def _run_agent(source: "Source", socket_dir: Path, linger_s: float) -> int
 
 def _with_settings(options: argparse.Namespace) -> int:
     from rerank_gateway.bootstrap import BootstrapSettings, bootstrap
+    from rerank_gateway.release import known_key
 
     host, port = options.listen
     limits = Limits.of(options)
@@ -96,6 +104,7 @@ def _with_settings(options: argparse.Namespace) -> int:
             concurrency=options.concurrency,
             tls_dir=options.tls_dir,
             access_log=options.access_log,
+            release_key=known_key(options.socket_dir),
         )
     except ValueError as error:
         sys.stderr.write(f"There is no such bootstrap: {error}\n")
@@ -149,13 +158,30 @@ def _parser() -> argparse.ArgumentParser:
     agent.add_argument(
         "--kubeconfig", type=Path, help="how to reach Kubernetes; else as the service account of this pod"
     )
-    agent.add_argument("--socket-dir", type=Path, required=True, help="where ads.sock and http.sock are made")
+    agent.add_argument("--socket-dir", type=Path, required=True, help="where its sockets are made")
     agent.add_argument(
         "--linger-s",
         type=float,
         default=0.0,
         metavar="N",
         help="after SIGTERM, go on for as long as Envoy lives, at most N seconds",
+    )
+    agent.add_argument(
+        "--hold-requests",
+        type=_at_least_1,
+        default=1_000,
+        metavar="N",
+        help="how many requests may wait for each model at zero replicas (1000)",
+    )
+    agent.add_argument(
+        "--hold-mib",
+        type=_at_least_1,
+        default=256,
+        metavar="N",
+        help="how large their bodies may be together, in MiB: Envoy holds them in memory (256)",
+    )
+    agent.add_argument(
+        "--hold-s", type=_at_least_1, default=120, metavar="N", help="how many seconds each may wait (120)"
     )
 
     envoy = commands.add_parser("envoy", help="become the Envoy beside the agent")
@@ -189,6 +215,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"take requests for N seconds more, until load balancers have noticed ({NOTICE_S:g})",
     )
     return parser
+
+
+def _at_least_1(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
 
 
 def _address(text: str) -> tuple[str, int]:

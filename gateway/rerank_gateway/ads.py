@@ -71,7 +71,16 @@ class AdsServer:
 
     def is_routed(self, model: str) -> bool:
         """Say whether every Envoy that is connected sends this public name's requests where they belong."""
-        cluster = name_cluster(model)
+        return self._have_taken(name_cluster(model))
+
+    def is_taken(self, cluster: str) -> bool:
+        """Say whether every Envoy, and at least one, has acknowledged a cluster's newest endpoints."""
+        return bool(self._streams) and self._have_taken(cluster)
+
+    def _have_taken(self, cluster: str) -> bool:
+        if self._publication.snapshot is not None:
+            for stream in self._streams:
+                stream.publish(self._publication.snapshot)  # its own turn may come only after this question
         return all(stream.has_taken(LOAD_ASSIGNMENT_TYPE, cluster) for stream in self._streams)
 
     async def _stream(
@@ -108,7 +117,7 @@ class AdsServer:
             async for message in requests:
                 for refusal in stream.request(_decode(message)):
                     self._note(refusal)
-                news.set()
+                self._publication.wake()  # the stream, and who waits for what was acknowledged just now
         finally:
             news.set()
 

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 
-from rerank_gateway import listing, snapshot
+from rerank_gateway import listing, release, snapshot
+from rerank_gateway.activator import KEEP_ALIVE_S, Activator
 from rerank_gateway.ads import AdsServer
 from rerank_gateway.errors import SourceEndedError
+from rerank_gateway.hold import DEFAULT_BOUNDS, Bounds
 from rerank_gateway.publication import Publication
-from rerank_gateway.sockets import listen
+from rerank_gateway.sockets import listening
 from rerank_gateway.source import Source
 
 log = logging.getLogger(__name__)
@@ -25,55 +28,69 @@ class Sockets:
 
     ads: Path
     http: Path
+    hold: Path
+    """The activator."""
 
     @classmethod
     def inside(cls, directory: Path) -> "Sockets":
         """Name the sockets as Envoy's bootstrap expects them; the directory is made where there is none."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cls(ads=directory / "ads.sock", http=directory / "http.sock")
+        return cls(ads=directory / "ads.sock", http=directory / "http.sock", hold=directory / "hold.sock")
 
 
-async def run(source: Source, sockets: Sockets, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set.
+async def run(source: Source, sockets: Sockets, stop: asyncio.Event, bounds: Bounds = DEFAULT_BOUNDS) -> None:
+    """Serve until `stop` is set. `bounds` is how much may wait for each model at zero.
 
     Raises SocketError if a socket cannot be listened on, and an ExceptionGroup when a part fails: an agent
     that lost one would go on with a stale world.
     """
     publication = Publication()
     ads = AdsServer(publication)
-    http = _HttpServer(
-        uvicorn.Config(
-            listing.app(publication, ads.is_routed),
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-        )
+    activator = Activator(publication, ads.is_taken, release.key(sockets.hold.parent), bounds)
+    http = _HttpServer(_config(listing.app(publication, ads.is_routed, activator.demand)))
+    hold = _HttpServer(_config(activator, timeout_keep_alive=KEEP_ALIVE_S))
+    with listening(sockets.http) as http_socket, listening(sockets.hold) as hold_socket:
+        try:
+            await ads.start(sockets.ads)
+            log.info("serving on %s, %s and %s", sockets.ads, sockets.http, sockets.hold)
+            async with asyncio.TaskGroup() as parts:
+                following = (
+                    parts.create_task(follow(source, publication, sockets.hold)),
+                    parts.create_task(activator.follow()),
+                )
+                serving = (
+                    parts.create_task(http.serve(sockets=[http_socket])),
+                    parts.create_task(hold.serve(sockets=[hold_socket])),
+                )
+                await stop.wait()
+                activator.end()
+                for task in following:
+                    task.cancel()
+                http.should_exit = hold.should_exit = True
+                await asyncio.gather(*serving)
+        finally:
+            await ads.stop()
+            sockets.ads.unlink(missing_ok=True)
+
+
+def _config(app: ASGIApp, timeout_keep_alive: int = 5) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="h11",  # the same wherever it runs
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=timeout_keep_alive,
     )
-    http_socket = listen(sockets.http)
-    try:
-        await ads.start(sockets.ads)
-        log.info("serving on %s and %s", sockets.ads, sockets.http)
-        async with asyncio.TaskGroup() as parts:
-            following = parts.create_task(follow(source, publication))
-            serving = parts.create_task(http.serve(sockets=[http_socket]))
-            await stop.wait()
-            following.cancel()
-            http.should_exit = True
-            await serving
-    finally:
-        await ads.stop()
-        http_socket.close()
-        for path in (sockets.ads, sockets.http):
-            path.unlink(missing_ok=True)
 
 
-async def follow(source: Source, publication: Publication) -> None:
+async def follow(source: Source, publication: Publication, activator: Path | None = None) -> None:
     """Publish each view that the source tells. Raises SourceEndedError if it stops telling."""
     current: snapshot.Snapshot | None = None
     async with contextlib.aclosing(source.views()) as views:
         async for view in views:
-            following = snapshot.build(view, current)
+            following = snapshot.build(view, current, activator)
             _tell(current, following)
             publication.publish(following)
             current = following

@@ -39,8 +39,8 @@ Json = dict[str, Any]
 class BootstrapSettings:
     """What one Envoy is started with.
 
-    `socket_dir` holds the unix sockets: `ads.sock` and `http.sock` are the agent's, `admin.sock` is Envoy's.
-    Raises ValueError when their paths would be too long for a unix socket.
+    `socket_dir` holds the unix sockets: `ads.sock`, `http.sock` and `hold.sock` are the agent's, `admin.sock`
+    is Envoy's. Raises ValueError when their paths would be too long for a unix socket.
     """
 
     listen_address: str
@@ -59,6 +59,9 @@ class BootstrapSettings:
     """Whether callers need the key of a consumer. Without it everybody who reaches the port is served."""
     tls_dir: Path | None = None
     """Where `tls.crt` and `tls.key` are; callers then speak TLS, without it plain HTTP."""
+    release_key: str | None = None
+    """What the agent says to have a request sent to a replica that it held (`release.key`). Without it such
+    requests are refused once they were held."""
     access_log: Path | None = None
     """A file that gets one JSON line a request, without any text of bodies; `/dev/stdout` works."""
 
@@ -84,6 +87,11 @@ class BootstrapSettings:
     def tls_secret(self) -> Path:
         """What tells Envoy of the certificate: `tls.secret(tls_dir)`, written before Envoy starts."""
         return self.socket_dir / "certificate.json"
+
+    @property
+    def hold_socket(self) -> Path:
+        """The agent's activator, which holds requests for models at zero."""
+        return self.socket_dir / "hold.sock"
 
     @property
     def admin_socket(self) -> Path:
@@ -139,6 +147,8 @@ def bootstrap(settings: BootstrapSettings) -> Json:
                     access_log=settings.access_log,
                     auth=settings.auth,
                     tls_secret=None if settings.tls_dir is None else settings.tls_secret,
+                    hold_socket=settings.hold_socket,
+                    release_key=settings.release_key,
                 )
             ],
         },

@@ -1,9 +1,11 @@
 """Envoy as a process: its configuration in a file, and the command that runs it on that."""
 
 import json
+from dataclasses import replace
 
 from rerank_gateway import envoy_binary, tls
 from rerank_gateway.bootstrap import BootstrapSettings, arguments, bootstrap
+from rerank_gateway.release import key
 
 PLAIN_LOG = "%l: %v"
 """A log format for whoever adds the time and the process's name."""
@@ -15,6 +17,7 @@ def prepare(settings: BootstrapSettings, *, log_format: str | None = None) -> tu
     Raises `OSError` where it cannot be written, `EnvoyNotFoundError` where this machine has no Envoy.
     """
     file = settings.socket_dir / "envoy.json"
+    settings = replace(settings, release_key=key(settings.socket_dir))
     file.write_text(json.dumps(bootstrap(settings), indent=1), encoding="utf-8")
     if settings.tls_dir is not None:
         settings.tls_secret.write_text(json.dumps(tls.secret(settings.tls_dir)), encoding="utf-8")

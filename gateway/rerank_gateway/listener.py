@@ -16,6 +16,7 @@ from rerank_gateway.auth import AUTH_HEADERS, LOGGED_CONSUMER, grant_filter, key
 from rerank_gateway.clusters import CLUSTER_HEADER
 from rerank_gateway.local_replies import local_reply_config
 from rerank_gateway.paths import HEALTH_PATH, PLAYGROUND_FILES, PROXY_PREFIX
+from rerank_gateway.release import RELEASE_HEADER, RETRIES
 from rerank_gateway.route_filter import lua_code
 from rerank_gateway.tls import transport_socket
 
@@ -46,11 +47,13 @@ def listener(
     access_log: Path | None,
     auth: bool,
     tls_secret: Path | None,
+    hold_socket: Path,
+    release_key: str | None,
 ) -> Json:
     """Return the listener: HTTP/1.1 and HTTP/2, told apart by ALPN or else by their first bytes.
 
     At `::` it takes IPv4 too. With `auth` callers are asked for keys. With `tls_secret`, a file that names
-    the certificate (`rerank_gateway.tls`), it speaks TLS alone.
+    the certificate (`rerank_gateway.tls`), it speaks TLS alone. Who listens on `hold_socket` and knows the `release_key` may have a request sent again that it held.
     """
     routes = _routes(timeouts.request_s, agent_cluster)
     manager = {
@@ -62,7 +65,9 @@ def listener(
         **_paths(),
         **_identity(),
         "access_log": [] if access_log is None else [_access_log(access_log, auth=auth)],
-        "local_reply_config": local_reply_config(max_body_bytes, timeouts.receive_s, timeouts.request_s),
+        "local_reply_config": local_reply_config(
+            max_body_bytes, timeouts.receive_s, timeouts.request_s, hold_socket
+        ),
         "http_filters": [
             _health_check(),
             *(key_filters() if auth else ()),
@@ -81,8 +86,14 @@ def listener(
                     "name": "gateway",
                     "domains": ["*"],
                     "request_body_buffer_limit": max_body_bytes,
-                    "retry_policy": _retry_policy(),
-                    "response_headers_to_remove": [MODEL_HEADER, CLUSTER_HEADER, *AUTH_HEADERS],
+                    "retry_policy": _retry_policy(release_key),
+                    "include_request_attempt_count": True,
+                    "response_headers_to_remove": [
+                        MODEL_HEADER,
+                        CLUSTER_HEADER,
+                        RELEASE_HEADER,
+                        *AUTH_HEADERS,
+                    ],
                     "routes": without_key(routes) if auth else routes,
                 }
             ],
@@ -238,12 +249,15 @@ def _other_than(method: str, match: Json) -> Json:
     }
 
 
-def _retry_policy() -> Json:
+def _retry_policy(release_key: str | None) -> Json:
     """Try another replica only while no replica can have seen the request: one that kills a server must not
-    be handed to the next."""
+    be handed to the next. A request that the activator held no replica has seen."""
+    conditions = "connect-failure,refused-stream,reset-before-request"
+    released = {"name": RELEASE_HEADER, "string_match": {"exact": release_key}}
+    by_activator = {"retry_on": f"{conditions},retriable-headers", "retriable_headers": [released]}
     return {
-        "retry_on": "connect-failure,refused-stream,reset-before-request",
-        "num_retries": 3,
+        **({"retry_on": conditions} if release_key is None else by_activator),
+        "num_retries": RETRIES,
         "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
         "retry_host_predicate": [
             _extension("previous_hosts", f"{_TYPES}.retry.host.previous_hosts.v3.PreviousHostsPredicate")

@@ -16,6 +16,7 @@ from rerank_api.status import ModelState
 from rerank_gateway import playground
 from rerank_gateway.auth import CONSUMER_HEADER
 from rerank_gateway.models import ServedModel
+from rerank_gateway.paths import DEMAND_PATH
 from rerank_gateway.publication import Publication
 from rerank_gateway.snapshot import Snapshot
 
@@ -42,11 +43,16 @@ def as_routed(model: ServedModel, is_routed: Callable[[str], bool]) -> ServedMod
     return replace(model, state=ModelState.LOADING, message="Its server is ready; the gateway takes it up.")
 
 
-def app(publication: Publication, is_routed: Callable[[str], bool]) -> Starlette:
+def app(
+    publication: Publication,
+    is_routed: Callable[[str], bool],
+    demand: Callable[[], Mapping[str, object]] = dict,
+) -> Starlette:
     """Build the app that lists what is published; 503 `gateway_starting` until something is.
 
     The playground is served beside it, from the first moment: it shows what the list says.
     `is_routed` says whether requests for a public name arrive: a model that is ready is listed so only then.
+    `demand` says how many requests wait for which model: for whoever reaches this socket, not for callers.
     Where Envoy asks for keys, it says whose a request's key is: a consumer sees the models that it may call.
     """
 
@@ -77,8 +83,12 @@ def app(publication: Publication, is_routed: Callable[[str], bool]) -> Starlette
             )
         return _json(describe(as_routed(model, is_routed)))
 
+    async def waiting(_: Request) -> Response:
+        return _json(demand())
+
     return Starlette(
         routes=[
+            Route(DEMAND_PATH, waiting),
             Route(MODELS_PATH, every),
             Route(f"{MODELS_PATH}/{{name:path}}", one),
             *playground.routes(),

@@ -4,8 +4,10 @@ The mappers are tried in order and the first that fits wins. Upstream responses 
 texts, which name upstream addresses, never reach a caller.
 """
 
+import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rerank_api.error_shapes import REGIONS, Region, Shaped, native
@@ -28,7 +30,9 @@ _CEL_FILTER = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v
 Json = dict[str, Any]
 
 
-def local_reply_config(max_body_bytes: int, receive_timeout_s: float, request_timeout_s: float) -> Json:
+def local_reply_config(
+    max_body_bytes: int, receive_timeout_s: float, request_timeout_s: float, hold_socket: Path
+) -> Json:
     """Return Envoy's LocalReplyConfig for the listener.
 
     It has mappers only: a format above them would wrap the replies of the Lua filter and of the routes again.
@@ -80,6 +84,13 @@ def local_reply_config(max_body_bytes: int, receive_timeout_s: float, request_ti
                 _flags("UH"),
                 ErrorCode.MODEL_NOT_READY,
                 f"The model `{_MODEL}` has no ready replica: try again in a moment.",
+                retry_after=True,
+            ),
+            *_mappers(
+                _all(_at(hold_socket), _flags("UF", "UC", "UR", "LR", "UPE", "URX")),
+                ErrorCode.MODEL_NOT_READY,
+                f"The model `{_MODEL}` has no ready replica, and requests for it cannot be held just now: "
+                "try again in a moment.",
                 retry_after=True,
             ),
             *_mappers(
@@ -230,11 +241,19 @@ def _in(region: Region) -> Json:
 def _details(*details: str) -> Json:
     """Hold for the answers to which Envoy gives one of these reasons."""
     among = ", ".join(f'"{reason}"' for reason in details)
-    expression = {"@type": _CEL_FILTER, "expression": f"response.code_details in [{among}]"}
+    return _expression(f"response.code_details in [{among}]")
+
+
+def _at(socket: Path) -> Json:
+    """Hold for the answers to requests that were last sent to a unix socket."""
+    return _expression(f"upstream.address == {json.dumps(str(socket))}")
+
+
+def _expression(expression: str) -> Json:
     return {
         "extension_filter": {
             "name": "envoy.access_loggers.extension_filters.cel",
-            "typed_config": expression,
+            "typed_config": {"@type": _CEL_FILTER, "expression": expression},
         }
     }
 

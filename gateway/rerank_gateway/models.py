@@ -61,6 +61,8 @@ class ServedModel:
     """Share of the current state's work that is done, 0 to 1; None where it cannot be known."""
     hosts: tuple[str, ...] = ()
     """Hosts whose requests reach this model where they name none, in lower case."""
+    from_zero: bool = False
+    """Whether a request wakes it: without replicas, its requests wait for the first one."""
 
     def __post_init__(self) -> None:
         if not self.name or not self.model:

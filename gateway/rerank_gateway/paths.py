@@ -3,6 +3,9 @@
 HEALTH_PATH = "/healthz"
 """Answered by Envoy itself with 200 while it takes requests."""
 
+DEMAND_PATH = "/demand"
+"""Of the agent's own socket alone, no public path: how many requests wait for which model."""
+
 PROXY_PREFIX = "/model/proxy/"
 """`/model/proxy/<model name><face path>` names the model in the path."""
 

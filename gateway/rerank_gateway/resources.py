@@ -8,6 +8,7 @@ import functools
 import hashlib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TypeAlias
 
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
@@ -26,6 +27,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import UInt32Value
 
+from rerank_api.rerank_model import MAX_REPLICAS
 from rerank_gateway.clusters import HOST_PREFIX
 from rerank_gateway.models import Endpoint
 
@@ -95,15 +97,31 @@ def _nameless_cluster() -> Cluster:
     )
 
 
-def load_assignment(name: str, endpoints: Iterable[Endpoint]) -> ClusterLoadAssignment:
+def load_assignment(
+    name: str, endpoints: Iterable[Endpoint], activator: Path | None = None
+) -> ClusterLoadAssignment:
     """Build a cluster's endpoints, sorted and each once, whatever order the source tells them in.
+
+    With an activator, a unix socket, that takes the requests for as long as no replica is healthy.
 
     Each cluster has endpoints under its own name, though aliases share theirs: Envoy stalls for 15 s where
     two clusters ask for one name.
     """
     told = [_lb_endpoint(endpoint) for endpoint in sorted(set(endpoints))]
     group = endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=told)
-    return endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=[group] if told else [])
+    if activator is None:
+        return endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=[group] if told else [])
+    return endpoint_pb2.ClusterLoadAssignment(
+        cluster_name=name,
+        endpoints=[
+            group,
+            endpoint_components_pb2.LocalityLbEndpoints(priority=1, lb_endpoints=[_at_socket(activator)]),
+        ],
+        # By default a share of the requests leaves as soon as fewer than 72 % of the replicas are healthy.
+        policy=endpoint_pb2.ClusterLoadAssignment.Policy(
+            overprovisioning_factor=UInt32Value(value=100 * MAX_REPLICAS)
+        ),
+    )
 
 
 def _lb_endpoint(endpoint: Endpoint) -> endpoint_components_pb2.LbEndpoint:
@@ -112,6 +130,14 @@ def _lb_endpoint(endpoint: Endpoint) -> endpoint_components_pb2.LbEndpoint:
             address=address_pb2.Address(
                 socket_address=address_pb2.SocketAddress(address=endpoint.address, port_value=endpoint.port)
             )
+        )
+    )
+
+
+def _at_socket(path: Path) -> endpoint_components_pb2.LbEndpoint:
+    return endpoint_components_pb2.LbEndpoint(
+        endpoint=endpoint_components_pb2.Endpoint(
+            address=address_pb2.Address(pipe=address_pb2.Pipe(path=str(path)))
         )
     )
 

@@ -4,11 +4,12 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from rerank_gateway import credentials, resources
 from rerank_gateway.auth import GRANTS_FILTER, KEYS_FILTER
-from rerank_gateway.clusters import host_cluster, name_cluster
+from rerank_gateway.clusters import HOST_PREFIX, NAME_PREFIX, host_cluster, name_cluster
 from rerank_gateway.models import Consumer, ServedModel, View
 
 SHOWN_DIGITS: Final = 8
@@ -54,6 +55,12 @@ class Snapshot:
     doors: credentials.Doors = field(default_factory=dict)
     """By host: the public names of the model that answers there."""
 
+    def served_by(self, cluster: str) -> ServedModel | None:
+        """Return the model whose requests are sent to a cluster of Envoy."""
+        if cluster.startswith(HOST_PREFIX):
+            return self.hosts.get(cluster.removeprefix(HOST_PREFIX))
+        return self.models.get(cluster.removeprefix(NAME_PREFIX))
+
     def visible_to(self, consumer: str | None) -> Mapping[str, ServedModel]:
         """Return the models that a consumer may see: those that it may call. None asks for itself: all."""
         if consumer is None:
@@ -64,9 +71,10 @@ class Snapshot:
         return {name: model for name, model in self.models.items() if known.may_call(name)}
 
 
-def build(view: View, previous: Snapshot | None = None) -> Snapshot:
+def build(view: View, previous: Snapshot | None = None, activator: Path | None = None) -> Snapshot:
     """Turn a view into a snapshot.
 
+    `activator` is the unix socket for requests to models that may be woken and have no replica.
     A model that is the same in `previous` brings its resources along: only what changed is serialised.
     """
     models, contested_names = _settle("name", ((model.name, model) for model in view.models))
@@ -91,7 +99,9 @@ def build(view: View, previous: Snapshot | None = None) -> Snapshot:
                 assignments[key] = previous.resources[resources.LOAD_ASSIGNMENT_TYPE][key]
             else:
                 clusters[key] = _resource(resources.cluster(key))
-                assignments[key] = _resource(resources.load_assignment(key, model.endpoints))
+                assignments[key] = _resource(
+                    resources.load_assignment(key, model.endpoints, activator if model.from_zero else None)
+                )
     return Snapshot(
         models,
         {
@@ -181,7 +191,7 @@ def _seniority(model: ServedModel) -> tuple[object, ...]:
     """
     namespace, _, name = model.model.rpartition("/")
     progress = -1.0 if model.progress is None else model.progress
-    rest = (model.name, model.state, model.message, model.endpoints, progress, model.hosts)
+    rest = (model.name, model.state, model.message, model.endpoints, progress, model.hosts, model.from_zero)
     return (model.created, namespace, name, *rest)
 
 

@@ -51,6 +51,17 @@ def listen(path: Path) -> socket.socket:
 
 
 @contextlib.contextmanager
+def listening(path: Path) -> Iterator[socket.socket]:
+    """Listen as `listen` does; the socket and its path are gone afterwards."""
+    listener = listen(path)
+    try:
+        yield listener
+    finally:
+        listener.close()
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def private_sockets() -> Iterator[None]:
     """Have sockets that are bound inside made with mode 0600, with no moment in which others may connect."""
     before = os.umask(0o177)

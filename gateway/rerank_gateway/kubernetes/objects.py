@@ -42,6 +42,8 @@ class Model:
     state: ModelState | None = None
     """What the operator says of it; None where it has said nothing that is understood here."""
     message: str | None = None
+    from_zero: bool = False
+    """Whether it may sleep without replicas until a request comes."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def model(raw: Json) -> Model | None:
         host=_host(spec),
         state=state,
         message=message,
+        from_zero=_mapping(spec, "autoscaling").get("minReplicas") == 0,
     )
 
 

@@ -145,6 +145,7 @@ def served(model: Model, endpoints: Iterable[Endpoint]) -> tuple[ServedModel, ..
             endpoints=replicas,
             created=model.created,
             hosts=() if model.host is None else (model.host,),
+            from_zero=model.from_zero,
         )
         for name in model.names
     )

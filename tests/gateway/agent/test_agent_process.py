@@ -36,7 +36,7 @@ async def test_a_told_agent_ends_with_0_and_leaves_no_socket(agent_process, serv
     agent_process.publish(served("a", 9000))
     await agent_process.start()
     await until(lambda: listed(agent_process), "the listing")
-    for name in ("ads.sock", "http.sock"):
+    for name in ("ads.sock", "http.sock", "hold.sock"):
         assert stat.S_IMODE(agent_process.state.with_name(name).stat().st_mode) == 0o600
 
     assert await agent_process.end(how) == 0
@@ -50,7 +50,7 @@ async def test_a_killed_agent_is_followed_by_another_on_the_same_sockets(agent_p
     await agent_process.start()
     await until(lambda: listed(agent_process), "the listing")
     await agent_process.end(signal.SIGKILL)
-    assert len(list(agent_process.state.parent.glob("*.sock"))) == 2
+    assert len(list(agent_process.state.parent.glob("*.sock"))) == 3
     agent_process.publish(served("b", 9000))
     await agent_process.start()
     assert await until(lambda: listed(agent_process), "the listing") == ["b"]

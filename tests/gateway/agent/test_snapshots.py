@@ -23,6 +23,7 @@ MODELS = st.builds(
     created=st.integers(0, 2),
     progress=st.none() | st.sampled_from([0.0, 0.5]),
     hosts=st.lists(st.sampled_from(["h", "i"]), max_size=2, unique=True).map(tuple),
+    from_zero=st.booleans(),
 )
 CONSUMERS = st.builds(
     Consumer,

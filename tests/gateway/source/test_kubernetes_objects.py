@@ -32,6 +32,20 @@ def test_without_names_a_model_answers_to_its_own(rerank_model, names):
 
 
 @pytest.mark.parametrize(
+    ("spec", "from_zero"),
+    [
+        pytest.param({"autoscaling": {"minReplicas": 0, "maxReplicas": 2}}, True, id="at 0 at least"),
+        pytest.param({"autoscaling": {"minReplicas": 1, "maxReplicas": 2}}, False, id="at 1 at least"),
+        pytest.param({"autoscaling": {"maxReplicas": 2}}, False, id="not said: 1"),
+        pytest.param({"replicas": 0}, False, id="fixed at 0"),
+        pytest.param({}, False, id="neither"),
+    ],
+)
+def test_a_request_wakes_a_model_whose_autoscaling_may_go_to_zero(rerank_model, spec, from_zero):
+    assert objects.model(rerank_model(spec=spec)).from_zero is from_zero
+
+
+@pytest.mark.parametrize(
     "status",
     [
         pytest.param(None, id="null"),

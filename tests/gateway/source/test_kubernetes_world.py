@@ -27,7 +27,13 @@ def test_each_public_name_of_a_model_has_all_replicas_of_all_its_slices():
     filled.slices.put(("elsewhere", "bge-1"), Slice(("elsewhere", "bge"), (Endpoint("10.0.0.8", 8000),)))
     filled.models.put(
         KEY,
-        model(names=("bge", "BAAI/bge"), host="bge.example.com", state=ModelState.READY, message="Fine."),
+        model(
+            names=("bge", "BAAI/bge"),
+            host="bge.example.com",
+            state=ModelState.READY,
+            message="Fine.",
+            from_zero=True,
+        ),
     )
     assert filled.view().models == tuple(
         ServedModel(
@@ -38,6 +44,7 @@ def test_each_public_name_of_a_model_has_all_replicas_of_all_its_slices():
             (ONE, TWO, SIX),
             created=7,
             hosts=("bge.example.com",),
+            from_zero=True,
         )
         for name in ("bge", "BAAI/bge")
     )
