@@ -116,28 +116,36 @@ class Activator:
         """Return what became of a request; None where its caller has hung up."""
         snapshot = self._publication.snapshot
         model = None if snapshot is None else snapshot.served_by(asked.cluster)
-        if model is None:
-            return Refusal.GONE
-        held = self.hold.enter(model.model, asked.size, self._clock(), asked.attempt)
+        held = None
+        if model is not None:
+            held = self.hold.enter(model.model, asked.size, self._clock(), asked.attempt)
         try:
-            fits, size, more = held is not None, 0, True
-            while (
-                more
-            ):  # to its end even where it does not fit: an answer before it may be lost with the rest
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    return None
-                size += len(message.get("body", b""))
-                more = message.get("more_body", False)
-                fits = fits and held is not None and self.hold.grow(held, size)
-            if held is None or not fits:
-                return Refusal.FULL
-            return await self._parked_until_decided(
-                asked.cluster, lambda: self._verdict(held, asked.cluster), receive
-            )
+            # To its end even where it is refused: an answer in its middle may be lost together with the rest.
+            fits = await self._taken_in(held, receive)
+            if fits is None:
+                return None
+            if held is not None and fits:
+                return await self._parked_until_decided(
+                    asked.cluster, lambda: self._verdict(held, asked.cluster), receive
+                )
         finally:
             if held is not None:
                 self.hold.leave(held)
+        if snapshot is None:
+            return Refusal.RESTARTING
+        return Refusal.GONE if model is None else Refusal.FULL
+
+    async def _taken_in(self, held: Held | None, receive: "Receive") -> bool | None:
+        """Read a body and keep nothing of it; say whether it fits, None where the caller has hung up."""
+        fits, size, more = True, 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            size += len(message.get("body", b""))
+            more = message.get("more_body", False)
+            fits = fits and (held is None or self.hold.grow(held, size))
+        return fits
 
     async def _parked_until_decided(
         self, cluster: str, verdict: Callable[[], Verdict], receive: "Receive"
@@ -226,7 +234,7 @@ def _shaped(asked: _Asked, refusal: Refusal, bounds: Bounds) -> Shaped:
         Refusal.LATE: f"{model} had no ready replica within {bounds.seconds:g} s: try again.",
         Refusal.GONE: f"There is no model `{asked.name}` here: GET {MODELS_PATH} lists the names.",
         Refusal.NO_REPLICA: f"{model} has no ready replica: try again in a moment.",
-        Refusal.ENDING: f"{model} has no replica yet, and the gateway restarts: try again in a moment.",
+        Refusal.RESTARTING: f"{model} has no replica yet, and the gateway restarts: try again in a moment.",
     }
     code = ErrorCode.MODEL_NOT_FOUND if refusal is Refusal.GONE else ErrorCode.MODEL_NOT_READY
     param = "model" if refusal is Refusal.GONE else None

@@ -73,8 +73,8 @@ class Refusal(Enum):
     LATE = auto()
     GONE = auto()
     NO_REPLICA = auto()
-    ENDING = auto()
-    """The agent ends."""
+    RESTARTING = auto()
+    """The agent ends, or has only begun and knows no model."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def decide(held: Held, stands: Standing, now: float, bounds: Bounds, *, ending: 
     give_up = held.since + bounds.seconds
     match stands:
         case _ if ending:
-            return Refusal.ENDING
+            return Refusal.RESTARTING
         case Standing.GONE:
             return Refusal.GONE
         case Standing.NOT_WAKEABLE:

@@ -137,3 +137,20 @@ async def test_a_cluster_that_changed_while_the_agent_was_away_is_effective_too(
     await until(warm, "the changed cluster to be in use")
     assert await envoy.stat("cluster.a-.*init_fetch_timeout") == 0, "Envoy waited for endpoints in vain"
     await after.stop()
+
+
+async def test_endpoints_are_taken_once_envoy_has_acknowledged_the_newest_and_not_without_an_envoy(
+    ads, publication, envoy, served, until
+):
+    async def taken():
+        return ads.is_taken("m/a")
+
+    publication.publish(snapshot.build(View((served("a", from_zero=True),))))
+    assert not await taken()
+    await envoy.start()
+    await until(taken, "Envoy to have the endpoints")
+
+    publication.publish(snapshot.build(View((served("a", 9000, from_zero=True),))))
+    assert not await taken(), "what Envoy acknowledged were the endpoints before"
+    await until(taken, "Envoy to have the new endpoints")
+    assert ":9000::" in (await envoy.ask("/clusters")).text

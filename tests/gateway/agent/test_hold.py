@@ -44,7 +44,7 @@ def test_what_becomes_of_a_request_depends_on_its_model_and_on_how_long_it_waits
 ):
     held = Held("rag/m", CAME, attempt, 10)
     assert decide(held, stands, CAME + after, BOUNDS) == verdict
-    assert decide(held, stands, CAME + after, BOUNDS, ending=True) is Refusal.ENDING
+    assert decide(held, stands, CAME + after, BOUNDS, ending=True) is Refusal.RESTARTING
 
 
 @pytest.mark.parametrize(
