@@ -27,6 +27,12 @@ MAX_BODY_BYTES = 10 * 1024 * 1024
 MODEL_HEADER = "x-rerank-model"
 """The public name that the gateway has routed by; it drops what callers send under this name."""
 
+TOKENS_HEADER = "x-rerank-tokens"
+"""How many token ids the model ran for an answer. A server tells the gateway, which tells no caller."""
+
+DOCUMENTS_HEADER = "x-rerank-documents"
+"""How many documents an answer ranks, told as `TOKENS_HEADER` is."""
+
 FACE_PATHS = (
     *JINA_PATHS,
     *COHERE_V1_PATHS,

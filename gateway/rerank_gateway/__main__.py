@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rerank_gateway.errors import GatewayError
-from rerank_gateway.limits import Limits, add_arguments
+from rerank_gateway.bounds import Limits, add_arguments
 
 if TYPE_CHECKING:
     from rerank_gateway.bootstrap import BootstrapSettings

@@ -41,8 +41,8 @@ class AdsServer:
         self.refused: Counter[str] = Counter()
         """Resources that an Envoy refused, by type URL."""
 
-    async def start(self, path: Path) -> None:
-        """Listen on the unix socket. Raises SocketError if that cannot be done."""
+    async def start(self, path: Path, *beside: grpc.GenericRpcHandler) -> None:
+        """Listen on the unix socket, for other services too. Raises SocketError if that cannot be done."""
         claim(path)
         server = grpc.aio.server(options=[("grpc.max_receive_message_length", _LARGEST_REQUEST)])
         method = grpc.stream_stream_rpc_method_handler(
@@ -51,7 +51,7 @@ class AdsServer:
             response_serializer=discovery_pb2.DeltaDiscoveryResponse.SerializeToString,
         )
         handlers = {"DeltaAggregatedResources": method}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers),))
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers), *beside))
         try:
             with private_sockets():
                 server.add_insecure_port(f"unix:{path}")

@@ -3,18 +3,20 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from rerank_gateway import listing, release, snapshot
+from rerank_gateway import listing, metrics, release, snapshot
+from rerank_gateway.access_logs import AccessLogs
 from rerank_gateway.activator import KEEP_ALIVE_S, Activator
 from rerank_gateway.ads import AdsServer
 from rerank_gateway.errors import SourceEndedError
 from rerank_gateway.hold import DEFAULT_BOUNDS, Bounds
+from rerank_gateway.meter import Meter
 from rerank_gateway.publication import Publication
 from rerank_gateway.sockets import listening
 from rerank_gateway.source import Source
@@ -45,18 +47,22 @@ async def run(source: Source, sockets: Sockets, stop: asyncio.Event, bounds: Bou
     that lost one would go on with a stale world.
     """
     publication = Publication()
+    meter = Meter(publication)
     ads = AdsServer(publication)
+    access_logs = AccessLogs(meter.take)
     activator = Activator(publication, ads.is_taken, release.key(sockets.hold.parent), bounds)
-    http = _HttpServer(_config(listing.app(publication, ads.is_routed, activator.demand)))
+    pages = (metrics.route(meter.ledger), listing.demand_route(activator.demand))
+    http = _HttpServer(_config(listing.app(publication, ads.is_routed, *pages)))
     hold = _HttpServer(_config(activator, timeout_keep_alive=KEEP_ALIVE_S))
     with listening(sockets.http) as http_socket, listening(sockets.hold) as hold_socket:
         try:
-            await ads.start(sockets.ads)
+            await ads.start(sockets.ads, access_logs.service())
             log.info("serving on %s, %s and %s", sockets.ads, sockets.http, sockets.hold)
             async with asyncio.TaskGroup() as parts:
                 following = (
-                    parts.create_task(follow(source, publication, sockets.hold)),
+                    parts.create_task(follow(source, meter.publish, sockets.hold)),
                     parts.create_task(activator.follow()),
+                    parts.create_task(meter.forgive()),
                 )
                 serving = (
                     parts.create_task(http.serve(sockets=[http_socket])),
@@ -69,6 +75,7 @@ async def run(source: Source, sockets: Sockets, stop: asyncio.Event, bounds: Bou
                 http.should_exit = hold.should_exit = True
                 await asyncio.gather(*serving)
         finally:
+            access_logs.end()
             await ads.stop()
             sockets.ads.unlink(missing_ok=True)
 
@@ -85,14 +92,16 @@ def _config(app: ASGIApp, timeout_keep_alive: int = 5) -> uvicorn.Config:
     )
 
 
-async def follow(source: Source, publication: Publication, activator: Path | None = None) -> None:
+async def follow(
+    source: Source, publish: Callable[[snapshot.Snapshot], None], activator: Path | None = None
+) -> None:
     """Publish each view that the source tells. Raises SourceEndedError if it stops telling."""
     current: snapshot.Snapshot | None = None
     async with contextlib.aclosing(source.views()) as views:
         async for view in views:
             following = snapshot.build(view, current, activator)
             _tell(current, following)
-            publication.publish(following)
+            publish(following)
             current = following
     raise SourceEndedError("the source of models ended")
 

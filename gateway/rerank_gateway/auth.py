@@ -33,10 +33,12 @@ NOT_GRANTED: Final = "not_granted"
 METADATA_PREFIX: Final = "keys_"
 """What the filter `keys` writes down begins with this, so that `grants` does not write over it."""
 
-LOGGED_CONSUMER: Final = (
-    f"%DYNAMIC_METADATA(envoy.filters.http.rbac:{METADATA_PREFIX}enforced_effective_policy_id)%"
-)
-"""The consumer, as the filter `keys` has written it down beside the request."""
+RBAC_METADATA: Final = "envoy.filters.http.rbac"
+CONSUMER_METADATA: Final = f"{METADATA_PREFIX}enforced_effective_policy_id"
+"""Where the filter `keys` has written the consumer down beside the request."""
+
+LOGGED_CONSUMER: Final = f"%DYNAMIC_METADATA({RBAC_METADATA}:{CONSUMER_METADATA})%"
+"""The consumer, for headers and logs."""
 
 CHALLENGE: Final = "Bearer"
 """What a 401 says in `WWW-Authenticate` (RFC 6750, 3)."""
@@ -70,14 +72,14 @@ def key_filters() -> list[Json]:
     }
     return [
         {"name": "key", "typed_config": lua},
-        _told_by_agent(KEYS_FILTER),
+        told_by_agent(KEYS_FILTER),
         {"name": "consumer", "typed_config": named},
     ]
 
 
 def grant_filter() -> Json:
     """Return what refuses models that a consumer may not call, once the request's cluster is known."""
-    return _told_by_agent(GRANTS_FILTER)
+    return told_by_agent(GRANTS_FILTER)
 
 
 def without_key(routes: list[Json]) -> list[Json]:
@@ -97,12 +99,12 @@ def key_code() -> str:
     return chunk({"sha256": "sha256.lua"}, settings, "key.lua")
 
 
-def _told_by_agent(name: str) -> Json:
-    """Return an RBAC filter that the agent configures; without a word from it, Envoy does not listen."""
+def told_by_agent(name: str, type_name: str = "rbac.v3.RBAC") -> Json:
+    """Return a filter that the agent configures; without a word from it, Envoy does not listen."""
     return {
         "name": name,
         "config_discovery": {
             "config_source": {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"},
-            "type_urls": [f"{_TYPES}.rbac.v3.RBAC"],
+            "type_urls": [f"{_TYPES}.{type_name}"],
         },
     }

@@ -144,6 +144,7 @@ def bootstrap(settings: BootstrapSettings) -> Json:
                     Timeouts(request_s=settings.request_timeout_s, receive_s=settings.receive_timeout_s),
                     max_body_bytes=settings.max_body_bytes,
                     agent_cluster=AGENT_CLUSTER,
+                    agent_grpc_cluster=ADS_CLUSTER,
                     access_log=settings.access_log,
                     auth=settings.auth,
                     tls_secret=None if settings.tls_dir is None else settings.tls_secret,

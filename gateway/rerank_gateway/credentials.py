@@ -41,9 +41,9 @@ def keys(owners: Mapping[str, str]) -> Extension:
 
     Envoy writes down the name of the action that it took, so that name is the consumer's.
     """
-    known = {digest: _action(owner, rbac_actions_pb2.RBAC.ALLOW) for digest, owner in owners.items()}
-    decided = _tree(KEY_HEADER, known, otherwise=_action(UNKNOWN_KEY, rbac_actions_pb2.RBAC.DENY))
-    return _rbac(KEYS_FILTER, decided, prefix=METADATA_PREFIX)
+    known = {digest: action(owner, rbac_actions_pb2.RBAC.ALLOW) for digest, owner in owners.items()}
+    decided = tree(KEY_HEADER, known, otherwise=action(UNKNOWN_KEY, rbac_actions_pb2.RBAC.DENY))
+    return rbac(KEYS_FILTER, decided, prefix=METADATA_PREFIX)
 
 
 def grants(consumers: Iterable[Consumer], doors: Doors) -> Extension:
@@ -56,11 +56,11 @@ def grants(consumers: Iterable[Consumer], doors: Doors) -> Extension:
     unbound = {one.name: _ALLOW for one in everybody if one.models == (ALL_MODELS,)}
     bound = {one.name: frozenset(one.models) for one in everybody if one.name not in unbound}
     by_name = {
-        consumer: _tree(CLUSTER_HEADER, {name_cluster(name): _ALLOW for name in granted}, otherwise=_DENY)
+        consumer: tree(CLUSTER_HEADER, {name_cluster(name): _ALLOW for name in granted}, otherwise=_DENY)
         for consumer, granted in bound.items()
     }
     by_host = {
-        host_cluster(host): _tree(
+        host_cluster(host): tree(
             CONSUMER_HEADER,
             {consumer: _ALLOW for consumer, granted in bound.items() if granted & names},
             otherwise=_DENY,
@@ -68,26 +68,27 @@ def grants(consumers: Iterable[Consumer], doors: Doors) -> Extension:
         for host, names in doors.items()
     }
     by_cluster = {
-        NAME_PREFIX: _tree(CONSUMER_HEADER, by_name, otherwise=_DENY),
-        HOST_PREFIX: _tree(CLUSTER_HEADER, by_host, otherwise=_ALLOW),
+        NAME_PREFIX: tree(CONSUMER_HEADER, by_name, otherwise=_DENY),
+        HOST_PREFIX: tree(CLUSTER_HEADER, by_host, otherwise=_ALLOW),
     }
-    bounded = _tree(CLUSTER_HEADER, by_cluster, otherwise=_ALLOW, prefixes=True)
-    decided = _tree(CONSUMER_HEADER, unbound, otherwise=bounded)
-    return _rbac(GRANTS_FILTER, decided)
+    bounded = tree(CLUSTER_HEADER, by_cluster, otherwise=_ALLOW, prefixes=True)
+    decided = tree(CONSUMER_HEADER, unbound, otherwise=bounded)
+    return rbac(GRANTS_FILTER, decided)
 
 
-def _action(name: str, action: int) -> OnMatch:
-    value = rbac_actions_pb2.Action(name=name, action=action)
+def action(name: str, verdict: int) -> OnMatch:
+    """Return the end of a matcher: allow or deny, under a name that Envoy writes down."""
+    value = rbac_actions_pb2.Action(name=name, action=verdict)
     return matcher_pb2.Matcher.OnMatch(
         action=xds_extension_pb2.TypedExtensionConfig(name=name, typed_config=packed(value))
     )
 
 
-_ALLOW: Final = _action("granted", rbac_actions_pb2.RBAC.ALLOW)
-_DENY: Final = _action(NOT_GRANTED, rbac_actions_pb2.RBAC.DENY)
+_ALLOW: Final = action("granted", rbac_actions_pb2.RBAC.ALLOW)
+_DENY: Final = action(NOT_GRANTED, rbac_actions_pb2.RBAC.DENY)
 
 
-def _tree(
+def tree(
     header: str, cases: Mapping[str, OnMatch], *, otherwise: OnMatch, prefixes: bool = False
 ) -> OnMatch:
     """Look a header's value up, whole or by how it begins; an absent one is in no case."""
@@ -109,7 +110,8 @@ def _header(name: str) -> xds_extension_pb2.TypedExtensionConfig:
     )
 
 
-def _rbac(name: str, decided: OnMatch, *, prefix: str = "") -> Extension:
+def rbac(name: str, decided: OnMatch, *, prefix: str = "") -> Extension:
+    """Return the filter; what it writes down beside a request begins with `prefix`."""
     matcher = decided.matcher if decided.HasField("matcher") else matcher_pb2.Matcher(on_no_match=decided)
     return extension_pb2.TypedExtensionConfig(
         name=name, typed_config=packed(rbac_pb2.RBAC(matcher=matcher, rules_stat_prefix=prefix))

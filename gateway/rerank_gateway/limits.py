@@ -1,61 +1,51 @@
-"""What a caller may take of bytes, time and connections, as arguments of the command line."""
+"""How fast a consumer may call: the filters that Envoy starts with. What they know comes from `limiting`.
 
-import argparse
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+Both are told by ECDS: `requests` is Envoy's local rate limit, which counts by itself; `tokens` is an RBAC that
+refuses who owes tokens, as the agent's `budgets` have it. Neither asks anybody while a request waits.
+"""
 
-from rerank_api.faces import MAX_BODY_BYTES
+from typing import Any, Final
 
-LONGEST_S = 86_400.0
-"""No caller waits for more than a day."""
+from rerank_gateway.auth import RBAC_METADATA, told_by_agent
+from rerank_gateway.lua import LuaValue, chunk
 
+LIMITS_FILTER: Final = "requests"
+"""Names the filter that counts requests, and the ECDS resource that it is."""
 
-@dataclass(frozen=True)
-class Limits:
-    """The limits of one gateway; `rerank_gateway.bootstrap.BootstrapSettings` says what each means."""
+TOKENS_FILTER: Final = "tokens"
+"""Names the filter that refuses who owes tokens, and the ECDS resource that it is."""
 
-    max_body_bytes: int = MAX_BODY_BYTES
-    request_timeout_s: float = 300.0
-    receive_timeout_s: float = 60.0
-    max_connections: int = 10_000
+TOKENS_PREFIX: Final = "tokens_"
+"""What the filter `tokens` writes down begins with this, so that it leaves the consumer as it is."""
 
-    @classmethod
-    def of(cls, options: argparse.Namespace) -> "Limits":
-        """Return what `add_arguments` has parsed."""
-        return cls(
-            options.max_body_bytes,
-            options.request_timeout_s,
-            options.receive_timeout_s,
-            options.max_connections,
-        )
+OWING: Final = "owes_tokens_"
+"""How the name of a refusal begins; after it come the Unix second when it ends, `_`, and the limit."""
+
+Json = dict[str, Any]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Let the limits be given; each has its default."""
-    usual = Limits()
+def limit_filters() -> list[Json]:
+    """Return what refuses who calls too fast, the body unread, and says how long to wait.
 
-    def add(name: str, kind: Callable[[str], float], default: float, meaning: str) -> None:
-        told = f"{meaning} ({default:g})" if isinstance(default, float) else f"{meaning} ({default})"
-        parser.add_argument(name, type=kind, default=default, metavar="N", help=told)
-
-    add("--max-body-bytes", _count, usual.max_body_bytes, "largest body")
-    add("--request-timeout-s", _seconds, usual.request_timeout_s, "seconds for a model to answer")
-    add("--receive-timeout-s", _seconds, usual.receive_timeout_s, "seconds for a caller to send a request")
-    add("--max-connections", _count, usual.max_connections, "connections of callers at the same time")
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 2**31):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {2**31 - 1}")
-    return int(text)
+    They stand behind the filters that know the consumer, and before any that looks at a body.
+    """
+    waiting: Json = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+        "clear_route_cache": False,
+        "default_source_code": {"inline_string": waiting_code()},
+    }
+    return [
+        {"name": "waiting", "typed_config": waiting},
+        told_by_agent(TOKENS_FILTER),
+        told_by_agent(LIMITS_FILTER, "local_ratelimit.v3.LocalRateLimit"),
+    ]
 
 
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0.001 <= value <= LONGEST_S:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.001 to {LONGEST_S:g}")
-    return value
+def waiting_code() -> str:
+    """Return the source of the filter that writes `Retry-After`."""
+    settings: LuaValue = {
+        "metadata": RBAC_METADATA,
+        "refusal": f"{TOKENS_PREFIX}enforced_effective_policy_id",
+        "owing": OWING,
+    }
+    return chunk({}, settings, "waiting.lua")

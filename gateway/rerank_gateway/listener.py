@@ -14,11 +14,13 @@ from rerank_api.errors import ErrorCode
 from rerank_api.faces import FACE_PATHS, MODEL_HEADER, MODELS_PATH
 from rerank_gateway.auth import AUTH_HEADERS, LOGGED_CONSUMER, grant_filter, key_filters, without_key
 from rerank_gateway.clusters import CLUSTER_HEADER
+from rerank_gateway.limits import limit_filters
 from rerank_gateway.local_replies import local_reply_config
 from rerank_gateway.paths import HEALTH_PATH, PLAYGROUND_FILES, PROXY_PREFIX
 from rerank_gateway.release import RELEASE_HEADER, RETRIES
 from rerank_gateway.route_filter import lua_code
 from rerank_gateway.tls import transport_socket
+from rerank_gateway.usage import LOGGED_USAGE, usage_filter, usage_log
 
 HTTP_STATS = "gateway"
 """What the statistics of callers' requests are called: `http.gateway.…`."""
@@ -44,6 +46,7 @@ def listener(
     *,
     max_body_bytes: int,
     agent_cluster: str,
+    agent_grpc_cluster: str,
     access_log: Path | None,
     auth: bool,
     tls_secret: Path | None,
@@ -64,19 +67,23 @@ def listener(
         **_limits(timeouts),
         **_paths(),
         **_identity(),
-        "access_log": [] if access_log is None else [_access_log(access_log, auth=auth)],
+        "access_log": [
+            usage_log(agent_grpc_cluster),
+            *(() if access_log is None else (_access_log(access_log, auth=auth),)),
+        ],
         "local_reply_config": local_reply_config(
             max_body_bytes, timeouts.receive_s, timeouts.request_s, hold_socket
         ),
         "http_filters": [
             _health_check(),
-            *(key_filters() if auth else ()),
+            *((*key_filters(), *limit_filters()) if auth else ()),
             _filter(
                 "lua",
                 f"{_HTTP_TYPES}.lua.v3.Lua",
                 default_source_code={"inline_string": lua_code(max_body_bytes)},
             ),
             *((grant_filter(),) if auth else ()),
+            usage_filter(),
             _filter("router", f"{_HTTP_TYPES}.router.v3.Router", suppress_envoy_headers=True),
         ],
         "route_config": {
@@ -280,6 +287,7 @@ def _access_log(path: Path, *, auth: bool) -> Json:
         "status": "%RESPONSE_CODE%",
         "details": "%RESPONSE_CODE_DETAILS%",
         "flags": "%RESPONSE_FLAGS%",
+        **LOGGED_USAGE,
         "bytes_received": "%BYTES_RECEIVED%",
         "bytes_sent": "%BYTES_SENT%",
         "duration_ms": "%DURATION%",

@@ -43,16 +43,12 @@ def as_routed(model: ServedModel, is_routed: Callable[[str], bool]) -> ServedMod
     return replace(model, state=ModelState.LOADING, message="Its server is ready; the gateway takes it up.")
 
 
-def app(
-    publication: Publication,
-    is_routed: Callable[[str], bool],
-    demand: Callable[[], Mapping[str, object]] = dict,
-) -> Starlette:
+def app(publication: Publication, is_routed: Callable[[str], bool], *beside: Route) -> Starlette:
     """Build the app that lists what is published; 503 `gateway_starting` until something is.
 
-    The playground is served beside it, from the first moment: it shows what the list says.
+    The playground is served beside it, from the first moment: it shows what the list says. So are the other
+    routes, which are for whoever reaches this socket, not for callers.
     `is_routed` says whether requests for a public name arrive: a model that is ready is listed so only then.
-    `demand` says how many requests wait for which model: for whoever reaches this socket, not for callers.
     Where Envoy asks for keys, it says whose a request's key is: a consumer sees the models that it may call.
     """
 
@@ -83,18 +79,24 @@ def app(
             )
         return _json(describe(as_routed(model, is_routed)))
 
-    async def waiting(_: Request) -> Response:
-        return _json(demand())
-
     return Starlette(
         routes=[
-            Route(DEMAND_PATH, waiting),
             Route(MODELS_PATH, every),
             Route(f"{MODELS_PATH}/{{name:path}}", one),
             *playground.routes(),
+            *beside,
         ],
         exception_handlers={ApiError: _api_error, HTTPException: _http_error},
     )
+
+
+def demand_route(demand: Callable[[], Mapping[str, object]]) -> Route:
+    """Return the page that says how many requests wait for which model."""
+
+    async def waiting(_: Request) -> Response:
+        return _json(demand())
+
+    return Route(DEMAND_PATH, waiting)
 
 
 async def _api_error(_: Request, error: Exception) -> Response:

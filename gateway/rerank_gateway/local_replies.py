@@ -15,6 +15,7 @@ from rerank_api.errors import ErrorCode
 from rerank_api.faces import FACE_PATHS, MODELS_PATH
 from rerank_gateway.auth import CHALLENGE, NOT_GRANTED, UNKNOWN_KEY
 from rerank_gateway.clusters import CLUSTER_HEADER, HOST_PREFIX
+from rerank_gateway.limits import OWING
 from rerank_gateway.paths import PLAYGROUND_PREFIX, PROXY_PREFIX
 from rerank_gateway.route_filter import MISSING_MODEL, too_large
 
@@ -43,6 +44,7 @@ def local_reply_config(
             _health("health_check_ok", 200, "ok"),
             _health("health_check_failed", 503, "draining"),
             *_unknown_key(),
+            *_too_fast(),
             *_mappers(
                 _details(f"rbac_access_denied_matched_policy[{NOT_GRANTED}]"),
                 ErrorCode.MODEL_FORBIDDEN,
@@ -115,6 +117,25 @@ def local_reply_config(
             *_mappers(_status("GE", 500), ErrorCode.INTERNAL, _INTERNAL, keeps_status=True),
         ]
     }
+
+
+def _too_fast() -> list[Json]:
+    """Return the mappers for who has used up what it may; `Retry-After` is added behind them."""
+    owes = _expression(f'response.code_details.startsWith("rbac_access_denied_matched_policy[{OWING}")')
+    return [
+        *_mappers(
+            _details("local_rate_limited"),
+            ErrorCode.RATE_LIMIT_EXCEEDED,
+            "This key's consumer has sent as many requests as it may in a minute: wait as long as the header "
+            "Retry-After says.",
+        ),
+        *_mappers(
+            owes,
+            ErrorCode.RATE_LIMIT_EXCEEDED,
+            "This key's consumer has used as many tokens as it may in a minute: wait as long as the header "
+            "Retry-After says.",
+        ),
+    ]
 
 
 def _unknown_key() -> list[Json]:

@@ -3,13 +3,15 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from rerank_gateway import credentials, resources
+from rerank_gateway import credentials, limiting, resources
 from rerank_gateway.auth import GRANTS_FILTER, KEYS_FILTER
+from rerank_gateway.budgets import Debt
 from rerank_gateway.clusters import HOST_PREFIX, NAME_PREFIX, host_cluster, name_cluster
+from rerank_gateway.limits import LIMITS_FILTER, TOKENS_FILTER
 from rerank_gateway.models import Consumer, ServedModel, View
 
 SHOWN_DIGITS: Final = 8
@@ -116,6 +118,15 @@ def build(view: View, previous: Snapshot | None = None, activator: Path | None =
     )
 
 
+def refusing(snapshot: Snapshot, debts: Mapping[str, Debt]) -> Snapshot:
+    """Return the snapshot with those refused that owe tokens, by consumer."""
+    extensions = {
+        **snapshot.resources[resources.EXTENSION_TYPE],
+        TOKENS_FILTER: _resource(limiting.tokens(debts)),
+    }
+    return replace(snapshot, resources={**snapshot.resources, resources.EXTENSION_TYPE: extensions})
+
+
 def changed(old: Resources, new: Resources) -> set[str]:
     """Name what was added, changed or removed between two states of one type."""
     names = old.keys() - new.keys()
@@ -181,6 +192,16 @@ def _extensions(
     return {
         KEYS_FILTER: _resource(credentials.keys(owners)),
         GRANTS_FILTER: _resource(credentials.grants(consumers.values(), doors)),
+        LIMITS_FILTER: _resource(limiting.requests(_requests_per_minute(consumers))),
+        TOKENS_FILTER: _resource(limiting.tokens({})),
+    }
+
+
+def _requests_per_minute(consumers: Mapping[str, Consumer]) -> dict[str, int]:
+    return {
+        name: consumer.requests_per_minute
+        for name, consumer in consumers.items()
+        if consumer.requests_per_minute is not None
     }
 
 

@@ -130,11 +130,6 @@ def test_a_consumer_may_be_called_like_a_model_and_like_its_secret(folder: Path)
 @pytest.mark.parametrize(
     ("consumer", "complaint"),
     [
-        pytest.param(
-            CONSUMER.replace("models: [bge]", "models: [bge], limits: {requestsPerMinute: 5}"),
-            "spec.limits: the local runner does not act on this field",
-            id="a limit, on which nothing acts yet",
-        ),
         pytest.param(CONSUMER.replace("search", "'Se arch'"), "cannot name a consumer", id="no name"),
         pytest.param(CONSUMER.replace("v1alpha1", "v1"), "apiVersion: ", id="another version"),
     ],

@@ -24,7 +24,7 @@ ACTED_ON = frozenset(
     }
 )
 
-ACTED_ON_OF_CONSUMERS = frozenset({"spec.keySecret", "spec.models"})
+ACTED_ON_OF_CONSUMERS = frozenset({"spec.keySecret", "spec.limits", "spec.models"})
 
 SENTENCES = {
     "spec.source.huggingFace.tokenSecret": (

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
 
 from rerank_api.errors import ApiError
-from rerank_api.faces import API_HEADER, MODEL_HEADER
+from rerank_api.faces import API_HEADER, DOCUMENTS_HEADER, MODEL_HEADER, TOKENS_HEADER
 from rerank_server.answers import face_response, refusal_response
 from rerank_server.body import Bodies, Held, read_json
 from rerank_server.faces.dialects import BY_PATH, chosen_face, told_by_shape
@@ -79,7 +79,10 @@ async def _answer(
             metrics.ranked(face.name, outcome(error), pairs, work.tokens)
             raise
         metrics.ranked(face.name, "ok", pairs, work.tokens)
-        return face_response(asked.write(rankings, time.perf_counter() - started))
+        response = face_response(asked.write(rankings, time.perf_counter() - started))
+        response.headers[TOKENS_HEADER] = str(sum(ranking.tokens for ranking in rankings))
+        response.headers[DOCUMENTS_HEADER] = str(pairs)
+        return response
     except ApiError as error:
         return refusal_response(http.state.face, error)
     except (ClientGoneError, ClientDisconnect):

@@ -266,6 +266,7 @@ def fates(upstreams: dict[str, Upstream]) -> tuple[ServedModel, ...]:
         fate("echo", upstreams["echo"], hosts=("echo.test", "xn--echo-1.test")),
         fate("BAAI/echo:v2@prod", upstreams["echo"]),
         fate("v1", upstreams["echo"]),
+        fate("metered", upstreams["metered"], hosts=("metered.test",)),
         fate("idle", hosts=("idle.test",)),
         fate("refused", closed, hosts=("refused.test",)),
         fate("half-refused", closed, upstreams["echo"]),
@@ -438,6 +439,7 @@ def served() -> Iterator[dict[str, Upstream]]:
     """Run the model servers' stand-ins: they speak HTTP and rank nothing."""
     behaviours: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {
         "echo": echo,
+        "metered": metered,
         "busy-1": busy,
         "busy-2": busy,
         "slow": sleep_long,
@@ -515,6 +517,13 @@ def echo(request: BaseHTTPRequestHandler, body: bytes) -> None:
         answer,
         (("x-own", "kept"), ("x-rerank-cluster", "m/private"), ("X-Rerank-Model", "private")),
     )
+
+
+def metered(request: BaseHTTPRequestHandler, body: bytes) -> None:
+    """Answer as a server does that ran as many tokens as the body says."""
+    asked = json.loads(body)
+    cost = (("x-rerank-tokens", str(asked["tokens"])), ("x-rerank-documents", str(len(asked["documents"]))))
+    send(request, 200, b"{}", (("content-type", "application/json"), *cost))
 
 
 def busy(request: BaseHTTPRequestHandler, body: bytes) -> None:

@@ -71,9 +71,10 @@ def test_nobody_is_asked_for_a_key_unless_that_is_set() -> None:
     def filters(settings: BootstrapSettings) -> list[str]:
         return [one["name"] for one in manager(bootstrap(settings))["http_filters"]]
 
-    assert filters(SETTINGS) == ["health_check", "lua", "router"]
+    assert filters(SETTINGS) == ["health_check", "lua", "usage", "router"]
     keyed = filters(dataclasses.replace(SETTINGS, auth=True))
-    assert keyed == ["health_check", "key", "keys", "consumer", "lua", "grants", "router"]
+    limits = ["waiting", "tokens", "requests"]
+    assert keyed == ["health_check", "key", "keys", "consumer", *limits, "lua", "grants", "usage", "router"]
 
 
 def test_building_twice_gives_equal_values_that_share_nothing() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from rerank_gateway.__main__ import main
 from rerank_gateway.bootstrap import BootstrapSettings, bootstrap
-from rerank_gateway.limits import Limits
+from rerank_gateway.bounds import Limits
 
 WHERE = ("--listen", "127.0.0.1:8080", "--socket-dir", "/run/rerank")
 

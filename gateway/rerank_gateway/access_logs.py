@@ -1,0 +1,90 @@
+"""Envoy's access log over gRPC: what the agent hears of each request, on the socket that ADS is on.
+
+Messages: envoy.service.accesslog.v3.StreamAccessLogsMessage, envoy.data.accesslog.v3.HTTPAccessLogEntry.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TypeAlias
+
+import grpc
+import grpc.aio
+from envoy.config.core.v3 import base_pb2
+from envoy.data.accesslog.v3 import accesslog_pb2
+from envoy.service.accesslog.v3 import als_pb2
+
+from rerank_api.faces import MODEL_HEADER
+from rerank_gateway.auth import CONSUMER_METADATA, RBAC_METADATA
+from rerank_gateway.metering import Use
+from rerank_gateway.usage import DOCUMENTS, NAMESPACE, TOKENS
+
+# The generated classes carry no type information: to the type checker these are Any.
+Entry: TypeAlias = accesslog_pb2.HTTPAccessLogEntry
+Metadata: TypeAlias = base_pb2.Metadata
+Message: TypeAlias = als_pb2.StreamAccessLogsMessage
+Response: TypeAlias = als_pb2.StreamAccessLogsResponse
+
+_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
+
+
+class AccessLogs:
+    """Hands what any number of Envoys tell to `took`, on the event loop."""
+
+    def __init__(self, took: Callable[[Sequence[Use]], None]) -> None:
+        self._took = took
+        self._ended = asyncio.Event()
+
+    def service(self) -> grpc.GenericRpcHandler:
+        """Return the service, for a gRPC server."""
+        method = grpc.stream_unary_rpc_method_handler(
+            self._stream,
+            request_deserializer=als_pb2.StreamAccessLogsMessage.FromString,
+            response_serializer=als_pb2.StreamAccessLogsResponse.SerializeToString,
+        )
+        return grpc.method_handlers_generic_handler(_SERVICE, {"StreamAccessLogs": method})
+
+    def end(self) -> None:
+        """End every stream: Envoys never would."""
+        self._ended.set()
+
+    async def _stream(
+        self, messages: AsyncIterator[Message], _: "grpc.aio.ServicerContext[Message, Response]"
+    ) -> Response:
+        reading = asyncio.create_task(self._read(messages))
+        ended = asyncio.create_task(self._ended.wait())
+        try:
+            await asyncio.wait((reading, ended), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+        finally:
+            reading.cancel()
+            ended.cancel()
+        return als_pb2.StreamAccessLogsResponse()
+
+    async def _read(self, messages: AsyncIterator[Message]) -> None:
+        async for message in messages:
+            self._took([use_of(entry) for entry in message.http_logs.log_entry])
+
+
+def use_of(entry: Entry) -> Use:
+    """Read what counts in one entry."""
+    metadata = entry.common_properties.metadata
+    return Use(
+        consumer=_value(metadata, RBAC_METADATA, CONSUMER_METADATA, "string_value", ""),
+        model=entry.request.request_headers.get(MODEL_HEADER, ""),
+        host=entry.request.authority,
+        status=entry.response.response_code.value,
+        documents=_count(metadata, DOCUMENTS),
+        tokens=_count(metadata, TOKENS),
+    )
+
+
+def _count(metadata: Metadata, key: str) -> int:
+    return max(0, int(_value(metadata, NAMESPACE, key, "number_value", 0.0)))
+
+
+def _value(metadata: Metadata, namespace: str, key: str, kind: str, default: object) -> object:
+    if namespace not in metadata.filter_metadata:
+        return default
+    fields = metadata.filter_metadata[namespace].fields
+    return getattr(fields[key], kind) if key in fields else default

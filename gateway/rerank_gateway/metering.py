@@ -1,0 +1,98 @@
+"""Who has used what: a ledger that adds up requests, documents and tokens. Pure."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from rerank_gateway.models import ServedModel
+
+
+@dataclass(frozen=True)
+class Use:
+    """One request as Envoy tells of it, once it was answered."""
+
+    consumer: str
+    """As Envoy names it; whatever it says where no consumer is known."""
+    model: str
+    """The public name that the request was routed by; empty where it named none."""
+    status: int
+    """0 where the caller went away before there was one."""
+    documents: int = 0
+    tokens: int = 0
+    host: str = ""
+    """As the caller wrote it: where a request names no model, the host may have one of its own."""
+
+
+@dataclass(frozen=True, order=True)
+class Account:
+    """What uses are added up under: few, whatever callers send."""
+
+    consumer: str
+    model: str
+    status: str
+    """A class as `2xx`; `none` where no answer was begun."""
+
+
+@dataclass
+class Sums:
+    """What an account has come to since the agent started."""
+
+    requests: int = 0
+    documents: int = 0
+    tokens: int = 0
+
+
+@dataclass
+class Ledger:
+    """Everything that was used, by account."""
+
+    sums: dict[Account, Sums] = field(default_factory=dict)
+
+    def add(
+        self,
+        use: Use,
+        consumers: Collection[str],
+        models: Collection[str],
+        hosts: Mapping[str, ServedModel],
+    ) -> None:
+        """Count one use. A consumer or a model that is not known counts as the empty one.
+
+        Of an answer that names no model, the host's model has ranked its documents.
+        """
+        model = use.model
+        if not model and use.documents and (served := hosts.get(host_of(use.host))) is not None:
+            model = served.name
+        account = Account(
+            use.consumer if use.consumer in consumers else "",
+            model if model in models else "",
+            status_class(use.status),
+        )
+        sums = self.sums.setdefault(account, Sums())
+        sums.requests += 1
+        sums.documents += use.documents
+        sums.tokens += use.tokens
+
+    def used(self) -> Iterator[tuple[str, str, int, int]]:
+        """Yield consumer, model, documents and tokens, whatever the status."""
+        documents: Counter[tuple[str, str]] = Counter()
+        tokens: Counter[tuple[str, str]] = Counter()
+        for account, sums in self.sums.items():
+            documents[account.consumer, account.model] += sums.documents
+            tokens[account.consumer, account.model] += sums.tokens
+        for consumer, model in sorted(documents):
+            yield consumer, model, documents[consumer, model], tokens[consumer, model]
+
+    def requests(self) -> Mapping[Account, int]:
+        """Return how many requests there were, by account, sorted."""
+        return {account: self.sums[account].requests for account in sorted(self.sums)}
+
+
+def host_of(authority: str) -> str:
+    """Return the host as models have it: no port, lower case."""
+    return re.sub(r":\d*$", "", authority).lower()
+
+
+def status_class(status: int) -> str:
+    """Write 200 as `2xx`, and what is no status as `none`."""
+    return f"{status // 100}xx" if 100 <= status <= 599 else "none"

@@ -1,0 +1,50 @@
+"""What the agent tells Prometheus: requests, documents and tokens of each consumer and model."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from rerank_gateway.metering import Ledger
+
+METRICS_PATH = "/metrics"
+
+
+class Usage(Collector):
+    """Reads the ledger at each scrape."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yield the counters. Their labels are bounded: known consumers, served names, six classes."""
+        requests = CounterMetricFamily(
+            "rerank_gateway_requests",
+            "Requests answered, by class of status.",
+            labels=["consumer", "model", "status"],
+        )
+        for account, count in self._ledger.requests().items():
+            requests.add_metric([account.consumer, account.model, account.status], count)
+        labels = ["consumer", "model"]
+        documents = CounterMetricFamily("rerank_gateway_documents", "Documents ranked.", labels=labels)
+        tokens = CounterMetricFamily("rerank_gateway_tokens", "Token ids that models ran.", labels=labels)
+        for consumer, model, ranked, ran in self._ledger.used():
+            documents.add_metric([consumer, model], ranked)
+            tokens.add_metric([consumer, model], ran)
+        yield from (requests, documents, tokens)
+
+
+def route(ledger: Ledger) -> Route:
+    """Return the path at which the ledger is told, in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(Usage(ledger))
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return Route(METRICS_PATH, metrics)

@@ -1,0 +1,67 @@
+"""What an answer cost: from a server's headers, which no caller sees, to the access log and to the agent.
+
+Fields: `envoy.extensions.filters.http.header_to_metadata.v3.Config` and
+`envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig`.
+"""
+
+from typing import Any, Final
+
+from rerank_api.faces import DOCUMENTS_HEADER, MODEL_HEADER, TOKENS_HEADER
+
+NAMESPACE: Final = "rerank.usage"
+"""Where Envoy keeps the numbers beside a request, as its dynamic metadata."""
+
+TOKENS: Final = "tokens"
+DOCUMENTS: Final = "documents"
+
+LOGGED_USAGE: Final = {
+    DOCUMENTS: f"%DYNAMIC_METADATA({NAMESPACE}:{DOCUMENTS})%",
+    TOKENS: f"%DYNAMIC_METADATA({NAMESPACE}:{TOKENS})%",
+}
+"""Fields of the access log; null where no server ranked anything."""
+
+FLUSH: Final = "0.100s"
+"""How long an entry may wait for others before it is sent to the agent."""
+
+_TYPES = "type.googleapis.com/envoy.extensions"
+
+Json = dict[str, Any]
+
+
+def usage_filter() -> Json:
+    """Return what takes the numbers out of an answer.
+
+    It stands where the model of a request is known already: it looks the route up, on requests too.
+    """
+    return {
+        "name": "usage",
+        "typed_config": {
+            "@type": f"{_TYPES}.filters.http.header_to_metadata.v3.Config",
+            "response_rules": [
+                {
+                    "header": header,
+                    "on_header_present": {"metadata_namespace": NAMESPACE, "key": key, "type": "NUMBER"},
+                    "remove": True,
+                }
+                for header, key in ((TOKENS_HEADER, TOKENS), (DOCUMENTS_HEADER, DOCUMENTS))
+            ],
+        },
+    }
+
+
+def usage_log(agent_grpc_cluster: str) -> Json:
+    """Return the access log that tells the agent of each request but the health checks."""
+    return {
+        "name": "usage",
+        "filter": {"not_health_check_filter": {}},
+        "typed_config": {
+            "@type": f"{_TYPES}.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
+            "common_config": {
+                "log_name": "usage",
+                "transport_api_version": "V3",
+                "grpc_service": {"envoy_grpc": {"cluster_name": agent_grpc_cluster}},
+                "buffer_flush_interval": FLUSH,
+            },
+            "additional_request_headers_to_log": [MODEL_HEADER],
+        },
+    }
