@@ -88,9 +88,7 @@ _ALLOW: Final = action("granted", rbac_actions_pb2.RBAC.ALLOW)
 _DENY: Final = action(NOT_GRANTED, rbac_actions_pb2.RBAC.DENY)
 
 
-def tree(
-    header: str, cases: Mapping[str, OnMatch], *, otherwise: OnMatch, prefixes: bool = False
-) -> OnMatch:
+def tree(header: str, cases: Mapping[str, OnMatch], *, otherwise: OnMatch, prefixes: bool = False) -> OnMatch:
     """Look a header's value up, whole or by how it begins; an absent one is in no case."""
     if not cases:  # Envoy refuses a map without entries
         return otherwise

@@ -24,15 +24,14 @@ from rerank_gateway.resources import packed
 
 _DESCRIPTOR: Final = "consumer"
 _MINUTE: Final = 60
-_UNLIMITED: Final = 2**32 - 1
-"""Requests a minute for who has no limit: Envoy wants a bucket for them too."""
 
 
 def requests(per_minute: Mapping[str, int]) -> credentials.Extension:
     """Say how many requests a consumer may send: a bucket of a minute's worth, filled evenly.
 
     Envoy keeps the buckets of a configuration for as long as it stays the same, so that this depends on
-    nothing else: neither a new key nor a new model fills them.
+    nothing else: neither a new key nor a new model fills them. Without a bucket above the descriptors, who
+    is in none has no limit.
     """
     by_consumer = route_components_pb2.RateLimit.Action(
         request_headers=route_components_pb2.RateLimit.Action.RequestHeaders(
@@ -44,7 +43,6 @@ def requests(per_minute: Mapping[str, int]) -> credentials.Extension:
         stat_prefix=LIMITS_FILTER,
         filter_enabled=always,
         filter_enforced=always,
-        token_bucket=_bucket(_UNLIMITED),
         rate_limits=[route_components_pb2.RateLimit(actions=[by_consumer])],
         descriptors=[
             ratelimit_pb2.LocalRateLimitDescriptor(
@@ -53,7 +51,6 @@ def requests(per_minute: Mapping[str, int]) -> credentials.Extension:
             )
             for consumer, limit in sorted(per_minute.items())
         ],
-        always_consume_default_token_bucket={"value": False},
         enable_x_ratelimit_headers="DRAFT_VERSION_03",
     )
     return extension_pb2.TypedExtensionConfig(name=LIMITS_FILTER, typed_config=packed(limit))

@@ -1,7 +1,7 @@
 """How fast a consumer may call: the filters that Envoy starts with. What they know comes from `limiting`.
 
-Both are told by ECDS: `requests` is Envoy's local rate limit, which counts by itself; `tokens` is an RBAC that
-refuses who owes tokens, as the agent's `budgets` have it. Neither asks anybody while a request waits.
+Both are told by ECDS: `requests` is Envoy's local rate limit, which counts by itself; `tokens` is an RBAC
+that refuses who owes tokens, as the agent's `budgets` have it. Neither asks anybody while a request waits.
 """
 
 from typing import Any, Final

@@ -123,13 +123,13 @@ def _too_fast() -> list[Json]:
     """Return the mappers for who has used up what it may; `Retry-After` is added behind them."""
     owes = _expression(f'response.code_details.startsWith("rbac_access_denied_matched_policy[{OWING}")')
     return [
-        *_mappers(
+        *_early(
             _details("local_rate_limited"),
             ErrorCode.RATE_LIMIT_EXCEEDED,
             "This key's consumer has sent as many requests as it may in a minute: wait as long as the header "
             "Retry-After says.",
         ),
-        *_mappers(
+        *_early(
             owes,
             ErrorCode.RATE_LIMIT_EXCEEDED,
             "This key's consumer has used as many tokens as it may in a minute: wait as long as the header "
@@ -139,23 +139,28 @@ def _too_fast() -> list[Json]:
 
 
 def _unknown_key() -> list[Json]:
-    """Return the mappers for who has no good key. The path is still as it was sent, a model's name in it."""
+    """Return the mappers for who has no good key."""
     sentence = (
         "The request has no API key that is known here: send one key, as `Authorization: Bearer <key>` or as "
         "`X-API-Key: <key>`, and ask who runs this gateway for one."
     )
     challenge = [_header("www-authenticate", CHALLENGE)]
     refused = _details(f"rbac_access_denied_matched_policy[{UNKNOWN_KEY}]")
+    return _early(refused, ErrorCode.INVALID_API_KEY, sentence, headers=challenge)
+
+
+def _early(condition: Json, code: ErrorCode, message: str, *, headers: Sequence[Json] = ()) -> list[Json]:
+    """Return the mappers as `_mappers` does, for refusals that see the path as it was sent."""
     return [
         *(
             _shaped(
-                _all(_any(_in(region), _in_proxied(region)), refused),
-                region.shape(ErrorCode.INVALID_API_KEY, sentence, None),
-                headers=challenge,
+                _all(_any(_in(region), _in_proxied(region)), condition),
+                region.shape(code, message, None),
+                headers=headers,
             )
             for region in REGIONS
         ),
-        _shaped(refused, native(ErrorCode.INVALID_API_KEY, sentence), headers=challenge),
+        _shaped(condition, native(code, message), headers=headers),
     ]
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route

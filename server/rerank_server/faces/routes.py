@@ -79,14 +79,19 @@ async def _answer(
             metrics.ranked(face.name, outcome(error), pairs, work.tokens)
             raise
         metrics.ranked(face.name, "ok", pairs, work.tokens)
-        response = face_response(asked.write(rankings, time.perf_counter() - started))
-        response.headers[TOKENS_HEADER] = str(sum(ranking.tokens for ranking in rankings))
-        response.headers[DOCUMENTS_HEADER] = str(pairs)
-        return response
+        answer = face_response(asked.write(rankings, time.perf_counter() - started))
+        return _with_cost(answer, rankings, pairs)
     except ApiError as error:
         return refusal_response(http.state.face, error)
     except (ClientGoneError, ClientDisconnect):
         return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+def _with_cost(response: Response, rankings: Sequence[Ranking], documents: int) -> Response:
+    """Tell the gateway what an answer cost."""
+    response.headers[TOKENS_HEADER] = str(sum(ranking.tokens for ranking in rankings))
+    response.headers[DOCUMENTS_HEADER] = str(documents)
+    return response
 
 
 async def _rank_all(

@@ -1,10 +1,12 @@
-"""What answers cost, through a real Envoy and the real agent: in the log and the metrics, unseen by callers."""
+"""What answers cost, through a real Envoy and the real agent: in the log, unseen by callers."""
 
 import json
 
 import pytest
 
-METERED = json.dumps({"model": "metered", "query": "q", "documents": ["a", "b", "c"], "tokens": 1234}).encode()
+METERED = json.dumps(
+    {"model": "metered", "query": "q", "documents": ["a", "b", "c"], "tokens": 1234}
+).encode()
 
 
 def logged(gateway, path):

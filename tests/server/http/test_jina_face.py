@@ -45,6 +45,15 @@ def test_usage_counts_every_id_that_the_model_ran(minilm: Any) -> None:
     assert answer["usage"] == {"prompt_tokens": expected, "total_tokens": expected}
 
 
+def test_headers_tell_the_gateway_what_an_answer_cost_and_a_refusal_costs_nothing(minilm: Any) -> None:
+    body = json.dumps({"query": QUERY, "documents": DOCUMENTS}).encode()
+    _, headers, _ = minilm.full("POST", "/v1/rerank", body)
+    expected = ids(QUERY) + sum(ids(text) for text in DOCUMENTS)
+    assert (headers["x-rerank-tokens"], headers["x-rerank-documents"]) == (str(expected), "3")
+    _, refused, _ = minilm.full("POST", "/v1/rerank", b"{}")
+    assert not [name for name in refused if name.startswith("x-rerank")]
+
+
 def test_max_doc_length_cuts_each_document_and_usage_says_so(minilm: Any) -> None:
     _, answer = minilm.rerank(query=QUERY, documents=[PANDA], max_doc_length=4)
     special = ids("")
