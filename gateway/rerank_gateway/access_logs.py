@@ -12,6 +12,7 @@ import grpc.aio
 from envoy.config.core.v3 import base_pb2
 from envoy.data.accesslog.v3 import accesslog_pb2
 from envoy.service.accesslog.v3 import als_pb2
+from google.protobuf.struct_pb2 import Value
 
 from rerank_api.faces import MODEL_HEADER
 from rerank_gateway.auth import CONSUMER_METADATA, RBAC_METADATA
@@ -70,7 +71,7 @@ def use_of(entry: Entry) -> Use:
     """Read what counts in one entry."""
     metadata = entry.common_properties.metadata
     return Use(
-        consumer=_value(metadata, RBAC_METADATA, CONSUMER_METADATA, "string_value", ""),
+        consumer=_consumer(metadata),
         model=entry.request.request_headers.get(MODEL_HEADER, ""),
         host=entry.request.authority,
         status=entry.response.response_code.value,
@@ -79,12 +80,18 @@ def use_of(entry: Entry) -> Use:
     )
 
 
+def _consumer(metadata: Metadata) -> str:
+    value = _value(metadata, RBAC_METADATA, CONSUMER_METADATA)
+    return "" if value is None else str(value.string_value)
+
+
 def _count(metadata: Metadata, key: str) -> int:
-    return max(0, int(_value(metadata, NAMESPACE, key, "number_value", 0.0)))
+    value = _value(metadata, NAMESPACE, key)
+    return 0 if value is None else max(0, int(value.number_value))
 
 
-def _value(metadata: Metadata, namespace: str, key: str, kind: str, default: object) -> object:
+def _value(metadata: Metadata, namespace: str, key: str) -> Value | None:
     if namespace not in metadata.filter_metadata:
-        return default
+        return None
     fields = metadata.filter_metadata[namespace].fields
-    return getattr(fields[key], kind) if key in fields else default
+    return fields[key] if key in fields else None
