@@ -105,6 +105,7 @@ def _with_settings(options: argparse.Namespace) -> int:
             tls_dir=options.tls_dir,
             access_log=options.access_log,
             release_key=known_key(options.socket_dir),
+            metrics=options.metrics_listen,
         )
     except ValueError as error:
         sys.stderr.write(f"There is no such bootstrap: {error}\n")
@@ -198,6 +199,12 @@ def _parser() -> argparse.ArgumentParser:
             type=Path,
             metavar="DIR",
             help="speak TLS with tls.crt and tls.key of there, as they are renewed",
+        )
+        command.add_argument(
+            "--metrics-listen",
+            type=_address,
+            metavar="HOST:PORT",
+            help="where Prometheus finds /metrics and /stats/prometheus; nowhere by default",
         )
         command.add_argument("--access-log", type=Path, help="a file for a JSON line a request")
         command.add_argument("--concurrency", type=int, metavar="N", help="worker threads, else one a core")

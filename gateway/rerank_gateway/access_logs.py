@@ -94,4 +94,5 @@ def _value(metadata: Metadata, namespace: str, key: str) -> Value | None:
     if namespace not in metadata.filter_metadata:
         return None
     fields = metadata.filter_metadata[namespace].fields
-    return fields[key] if key in fields else None
+    value: Value | None = fields.get(key)
+    return value

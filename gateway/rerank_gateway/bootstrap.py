@@ -9,10 +9,12 @@ from typing import Any
 
 from rerank_api.faces import MAX_BODY_BYTES
 from rerank_gateway.listener import HTTP_STATS, Timeouts, listener
+from rerank_gateway.metrics_listener import metrics_listener
 from rerank_gateway.sockets import LONGEST_PATH
 
 ADS_CLUSTER = "ads"
 AGENT_CLUSTER = "agent"
+ADMIN_CLUSTER = "admin"
 
 _HANG_S = 30
 """Seconds after which a thread that does not come round ends Envoy: whoever started it starts it anew."""
@@ -64,6 +66,8 @@ class BootstrapSettings:
     requests are refused once they were held."""
     access_log: Path | None = None
     """A file that gets one JSON line a request, without any text of bodies; `/dev/stdout` works."""
+    metrics: tuple[str, int] | None = None
+    """Address and port where Prometheus finds metrics, without a key or TLS; None opens no such port."""
 
     def __post_init__(self) -> None:
         longest = max((self.ads_socket, self.http_socket, self.admin_socket), key=_bytes)
@@ -136,6 +140,7 @@ def bootstrap(settings: BootstrapSettings) -> Json:
             "clusters": [
                 _local_cluster(ADS_CLUSTER, settings.ads_socket, _keepalive_http2()),
                 _local_cluster(AGENT_CLUSTER, settings.http_socket, {"http_protocol_options": {}}),
+                *_metrics_clusters(settings),
             ],
             "listeners": [
                 listener(
@@ -150,7 +155,8 @@ def bootstrap(settings: BootstrapSettings) -> Json:
                     tls_secret=None if settings.tls_dir is None else settings.tls_secret,
                     hold_socket=settings.hold_socket,
                     release_key=settings.release_key,
-                )
+                ),
+                *_metrics_listeners(settings),
             ],
         },
         "watchdogs": {"main_thread_watchdog": _watchdog(), "worker_watchdog": _watchdog()},
@@ -174,6 +180,19 @@ def bootstrap(settings: BootstrapSettings) -> Json:
             ]
         },
     }
+
+
+def _metrics_clusters(settings: BootstrapSettings) -> list[Json]:
+    if settings.metrics is None:
+        return []
+    return [_local_cluster(ADMIN_CLUSTER, settings.admin_socket, {"http_protocol_options": {}})]
+
+
+def _metrics_listeners(settings: BootstrapSettings) -> list[Json]:
+    if settings.metrics is None:
+        return []
+    address, port = settings.metrics
+    return [metrics_listener(address, port, agent_cluster=AGENT_CLUSTER, admin_cluster=ADMIN_CLUSTER)]
 
 
 def _watchdog() -> Json:

@@ -297,6 +297,7 @@ def make_settings(directory: Path, *, auth: bool = False, **limits: Any) -> Boot
         concurrency=1,
         auth=auth,
         access_log=directory / "access.log",
+        metrics=("127.0.0.1", free_port()) if auth else None,
     )
     return replace(made, **limits)
 

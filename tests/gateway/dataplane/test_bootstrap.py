@@ -53,6 +53,7 @@ def test_the_bootstrap_is_what_the_golden_file_says() -> None:
                 concurrency=2,
                 auth=True,
                 access_log=Path("/dev/stdout"),
+                metrics=("127.0.0.1", 8082),
             ),
             id="all settings",
         ),

@@ -96,6 +96,15 @@ def test_the_agent_counts_by_consumer_and_model_where_no_caller_reaches_it(keyed
         assert (gateway.settings.socket_dir / "envoy.log").read_text() == ""
 
 
+def test_prometheus_has_a_port_of_its_own_with_two_paths(asked):
+    metrics = type(asked.gateway.caller)(asked.gateway.settings.metrics[1])
+    assert b"rerank_gateway_requests_total" in metrics.ask("GET", "/metrics").body
+    assert b"envoy_http_downstream_rq_total" in metrics.ask("GET", "/stats/prometheus").body
+    for method, path in (("GET", "/config_dump"), ("POST", "/quitquitquit"), ("GET", "/v1/models")):
+        assert metrics.ask(method, path).status == 404
+    assert metrics.ask("POST", "/metrics").status == 404
+
+
 @pytest.mark.parametrize("path", ["/v1/rerank", "/v1/models"])
 def test_a_consumer_without_limits_is_told_of_none(asked, path):
     method, sent = ("GET", None) if path == "/v1/models" else ("POST", body())
