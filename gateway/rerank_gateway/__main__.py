@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rerank_gateway.errors import GatewayError
 from rerank_gateway.bounds import Limits, add_arguments
+from rerank_gateway.errors import GatewayError
 
 if TYPE_CHECKING:
     from rerank_gateway.bootstrap import BootstrapSettings

@@ -56,7 +56,8 @@ def listener(
     """Return the listener: HTTP/1.1 and HTTP/2, told apart by ALPN or else by their first bytes.
 
     At `::` it takes IPv4 too. With `auth` callers are asked for keys. With `tls_secret`, a file that names
-    the certificate (`rerank_gateway.tls`), it speaks TLS alone. Who listens on `hold_socket` and knows the `release_key` may have a request sent again that it held.
+    the certificate (`rerank_gateway.tls`), it speaks TLS alone. Who listens on `hold_socket` and knows the
+    `release_key` may have a request sent again that it held.
     """
     routes = _routes(timeouts.request_s, agent_cluster)
     manager = {
