@@ -54,7 +54,8 @@ class Budgets:
                 continue
             bucket = self._bucket(consumer, limit, now)
             if bucket.level < 0:
-                debts[consumer] = Debt(limit, math.ceil(now - bucket.level * MINUTE_S / limit))
+                paid = round(now - bucket.level * MINUTE_S / limit, 3)  # else the same debt ends at two seconds
+                debts[consumer] = Debt(limit, math.ceil(paid))
             elif bucket.level >= limit:
                 del self.buckets[consumer]
         return debts
