@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -81,7 +82,7 @@ class Replica(socketserver.ThreadingTCPServer):
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
                 try:
-                    while head := b"".join(iter(self.rfile.readline, b"\r\n")):
+                    while head := b"".join(takewhile(bytes.strip, self.rfile)):  # it ends with the connection
                         fields = head.lower().split(b"content-length:")
                         self.rfile.read(int(fields[1].split()[0]) if len(fields) > 1 else 0)
                         replica.received += 1
