@@ -31,7 +31,8 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "base-uri 'none'",
         "form-action 'none'",  # without its script the form sends nothing, the key least of all
         "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",  # and no type is trusted: innerHTML is an error
+        "require-trusted-types-for 'script'",  # so that innerHTML is an error,
+        "trusted-types 'none'",  # and no script can make a policy that trusts something
     )
 )
 

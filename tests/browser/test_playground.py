@@ -123,12 +123,14 @@ def test_what_the_api_refuses_is_said_in_its_words_at_the_field(
     assert len(results(page)) == {"query": 3, "documents": 1, "top-n": 1}[field]
 
 
+@pytest.mark.parametrize("more", ["", "\n" + 50_000 * "雪 "], ids=["short", "longer than an argument may be"])
 @pytest.mark.parametrize("button", ["copy-curl", "copy-python"])
 def test_what_is_copied_runs_elsewhere_and_names_the_key_only(
-    page: Page, quickstart: str, button: str
+    page: Page, quickstart: str, button: str, more: str
 ) -> None:
     opened(page, quickstart)
     put(page, "key", KEY)
+    put(page, "documents", page.run("document.getElementById('documents').value") + more)
     put(page, "query", 'What\'s a "panda"? $HOME `id` \\ 大熊猫')
     page.run(f"document.getElementById({json.dumps(button)}).click()")
     page.wait("document.getElementById('copied').textContent")
@@ -136,9 +138,11 @@ def test_what_is_copied_runs_elsewhere_and_names_the_key_only(
     copied = page.run("navigator.clipboard.readText()")
     assert copied == page.run("document.getElementById('snippet').value")
     assert (KEY not in copied, "RERANK_API_KEY" in copied, quickstart in copied) == (True, True, True)
-    command = ["sh", "-c", copied] if button == "copy-curl" else [sys.executable, "-c", copied]
+    command = ["sh"] if button == "copy-curl" else [sys.executable, "-"]
     environment = {**os.environ, "RERANK_API_KEY": KEY, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=True)
+    done = subprocess.run(
+        command, input=copied, capture_output=True, text=True, env=environment, timeout=60, check=True
+    )
     if button == "copy-python":
         assert done.stdout.splitlines()[0].endswith(PANDA)
     else:
@@ -394,6 +398,9 @@ def test_a_models_state_is_shown_and_followed(page: Page, stage: Any) -> None:
     page.wait("document.getElementById('state').textContent === 'Ready: It answers.'")
     assert page.run("document.getElementById('model').value") == "coming"
     assert page.text("turned") == "coming is Ready now."
+    stage.publish(stage.model("here"))
+    page.wait("document.getElementById('model').value === 'here'")
+    assert page.text("turned") == "coming is not there any more: here is picked now."
 
 
 def test_a_gateway_without_models_says_so_until_there_is_one(page: Page, stage: Any) -> None:

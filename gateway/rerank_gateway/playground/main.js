@@ -39,7 +39,7 @@ async function rank() {
   underWay?.abort();
   const mine = new AbortController();
   underWay = mine;
-  at("result").setAttribute("aria-busy", "true");
+  at("ranking").setAttribute("aria-busy", "true");
   forget();
   at("summary").textContent = "Ranking…";
   try {
@@ -56,7 +56,7 @@ async function rank() {
     at("summary").textContent = "Not ranked.";
     tell(problem);
   }
-  at("result").setAttribute("aria-busy", "false");
+  at("ranking").setAttribute("aria-busy", "false");
   underWay = null;
   bringIntoView();
 }
@@ -110,9 +110,7 @@ async function refresh() {
     known = told;
     list(at("model"), known);
     describePicked();
-    if (before && picked()?.id === before.id && picked().state !== before.state) {
-      at("turned").textContent = `${before.id} is ${picked().state} now.`;
-    }
+    if (before) turned(before, picked());
     say("");
   } catch (problem) {
     if (mine !== asking) return;
@@ -120,6 +118,15 @@ async function refresh() {
     say(`${problem.title ?? "The page failed"}: ${problem.message}`);
   }
   timer = setTimeout(refresh, isUnderWay(picked()) ? SOON_MS : LATER_MS);
+}
+
+/** Say what became of the model that was picked. */
+function turned(before, now) {
+  if (now?.id !== before.id) {
+    at("turned").textContent = `${before.id} is not there any more${now ? `: ${now.id} is picked now` : ""}.`;
+  } else if (now.state !== before.state) {
+    at("turned").textContent = `${before.id} is ${now.state} now.`;
+  }
 }
 
 function describePicked() {

@@ -6,11 +6,16 @@ export function split(text, separator) {
   return parts.map((part) => part.trim()).filter((part) => part !== "");
 }
 
-/** Write the command for a POSIX shell. Nothing in single quotes means anything to it. */
+/** Characters of a body up to which it is an argument: each may be three bytes, and Linux takes 128 KiB of one. */
+const LONGEST_ARGUMENT = 32 * 1024;
+
+/** Write the command for a POSIX shell. Nothing in single quotes means anything to it, nor in such a document. */
 export function curl(url, body, withKey) {
   const lines = [`curl ${quoted(url)}`, "-H 'Content-Type: application/json'"];
   if (withKey) lines.push('-H "Authorization: Bearer $RERANK_API_KEY"');
-  lines.push(`-d ${quoted(JSON.stringify(body))}`);
+  const text = JSON.stringify(body);
+  const isLong = text.length > LONGEST_ARGUMENT;
+  lines.push(isLong ? `--data-binary @- <<'JSON'\n${text}\nJSON` : `-d ${quoted(text)}`);
   return lines.join(" \\\n  ") + "\n";
 }
 
