@@ -138,7 +138,7 @@ def test_what_is_copied_runs_elsewhere_and_names_the_key_only(
     assert (KEY not in copied, "RERANK_API_KEY" in copied, quickstart in copied) == (True, True, True)
     command = ["sh", "-c", copied] if button == "copy-curl" else [sys.executable, "-c", copied]
     environment = {**os.environ, "RERANK_API_KEY": KEY, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=True)
     if button == "copy-python":
         assert done.stdout.splitlines()[0].endswith(PANDA)
     else:
