@@ -54,7 +54,7 @@ class Budgets:
                 continue
             bucket = self._bucket(consumer, limit, now)
             if bucket.level < 0:
-                paid = round(now - bucket.level * MINUTE_S / limit, 3)  # else the same debt ends at two seconds
+                paid = round(now - bucket.level * MINUTE_S / limit, 3)  # else one debt ends at two times
                 debts[consumer] = Debt(limit, math.ceil(paid))
             elif bucket.level >= limit:
                 del self.buckets[consumer]

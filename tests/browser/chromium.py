@@ -18,7 +18,7 @@ from typing import Any
 from websocket import WebSocket, create_connection
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 KEYS = {
     "Tab": ("Tab", 9, ""),
     "Enter": ("Enter", 13, "\r"),

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,8 +24,9 @@ from rerank_gateway.models import Endpoint, ServedModel, View
 from tests.browser import chromium
 from tests.browser.chromium import Browser, Page
 from tests.smoke import Runner
+from tests.support.ports import free_port
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 MAGIC = "Answer: "
 """A query that begins with it is answered with the JSON behind it."""
 
@@ -112,7 +112,7 @@ def _stage(browser: Browser) -> Iterator[Stage]:
         held.callback(server.server_close)
         held.callback(server.shutdown)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        port = _free_port()
+        port = free_port()
         state, sockets = directory / "state.json", ("--socket-dir", str(directory))
         state_file.write(state, View())
         held.enter_context(_process("agent", "--state-file", str(state), *sockets))
@@ -224,9 +224,3 @@ def _process(*arguments: str) -> Iterator[None]:
             yield
         finally:
             it.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -141,7 +141,7 @@ def test_what_is_copied_runs_elsewhere_and_names_the_key_only(
     command = ["sh"] if button == "copy-curl" else [sys.executable, "-"]
     environment = {**os.environ, "RERANK_API_KEY": KEY, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     done = subprocess.run(
-        command, input=copied, capture_output=True, text=True, env=environment, timeout=60, check=True
+        command, input=copied, capture_output=True, text=True, env=environment, timeout=120, check=True
     )
     if button == "copy-python":
         assert done.stdout.splitlines()[0].endswith(PANDA)

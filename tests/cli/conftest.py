@@ -25,7 +25,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
 RERANK = Path(sys.executable).with_name("rerank")
-READY_S = 150.0
+READY_S = 240.0
 WIDTH, INNER, POSITIONS, LAYERS = 32, 64, 512, 2
 
 
@@ -82,7 +82,7 @@ class Runner:
 
     def models(self) -> dict[str, dict[str, Any]]:
         try:
-            answer = httpx.get(f"{self.url}/v1/models", trust_env=False)
+            answer = httpx.get(f"{self.url}/v1/models", trust_env=False, timeout=120)
         except httpx.HTTPError:
             return {}
         return {model["id"]: model for model in answer.json().get("data", [])}
@@ -147,7 +147,7 @@ class Runner:
     def requests_under_way(self) -> int:
         """Return how many requests Envoy has not answered yet."""
         transport = httpx.HTTPTransport(uds=str(self.run_dir() / "admin.sock"))
-        with httpx.Client(transport=transport) as admin:
+        with httpx.Client(transport=transport, timeout=120) as admin:
             stats = admin.get(
                 "http://envoy/stats", params={"filter": r"^http\.gateway\.downstream_rq_active$"}
             )
@@ -156,7 +156,7 @@ class Runner:
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         code = self.process.wait(120)
-        self._reader.join(10)
+        self._reader.join(120)
         return code
 
     def _read(self) -> None:

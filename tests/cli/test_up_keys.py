@@ -48,7 +48,7 @@ def status(running: Any, key: str | None = None, path: str = "/v1/rerank") -> in
         if path == "/v1/rerank":
             answer = httpx.post(running.url + path, json=BODY, headers=headers, timeout=60, trust_env=False)
         else:
-            answer = httpx.get(running.url + path, headers=headers, trust_env=False)
+            answer = httpx.get(running.url + path, headers=headers, timeout=60, trust_env=False)
     except httpx.HTTPError as error:
         return repr(error)
     return answer.status_code

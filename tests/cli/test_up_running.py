@@ -67,6 +67,11 @@ class Load:
                 self._stop.wait(0.1)
 
 
+def two_servers(running: Any) -> list[int] | None:
+    found = [pid for pid, command in running.children().items() if "/tiny-" in command]
+    return found if len(found) == 2 else None
+
+
 def only_successes(load: Load) -> bool:
     return set(load.answers) == {"200"}
 
@@ -116,7 +121,10 @@ def test_a_changed_manifest_takes_effect_without_a_failed_request(
         running.wait_until_served("tiny:v2")
         running.wait_for_state("tiny", "Ready")
     assert only_successes(load), load.answers
-    assert all(0 < result["relevance_score"] < 1 for result in running.rank("tiny").json()["results"])
+    wait_until(
+        lambda: all(0 < result["relevance_score"] < 1 for result in running.rank("tiny").json()["results"]),
+        "the first name to have the new scores too",
+    )
     wait_until(lambda: not is_alive(before), "the replaced server is gone")
     assert running.child("rerank_server", "/tiny-") != before
 
@@ -158,13 +166,12 @@ def test_a_field_that_the_runner_does_not_act_on_is_refused_while_running(runnin
 
 
 def test_replicas_come_and_a_killed_one_takes_no_traffic_down_with_it(
-    running: Any, folder: Path, write_manifest: Any, tiny_model: Path
+    running: Any, folder: Path, write_manifest: Any, tiny_model: Path, wait_until: Any
 ) -> None:
     good = (folder / "tiny.yaml").read_text(encoding="utf-8")
     (folder / "tiny.yaml").write_text(good + "  replicas: 2\n", encoding="utf-8")
     running.wait_for(r"^tiny: Ready \(2 of 2 replicas\)")
-    servers = [pid for pid, command in running.children().items() if "/tiny-" in command]
-    assert len(servers) == 2
+    servers = wait_until(lambda: two_servers(running), "what the replicas replace to be gone")
     said = len(running.output)
     os.kill(servers[0], signal.SIGKILL)
     running.wait_for(r"^tiny/\d: its server was killed \(SIGKILL\)", after=said)
@@ -197,7 +204,7 @@ def test_what_is_killed_is_started_again_and_traffic_resumes(
 
 
 def test_added_and_removed_manifests_take_effect(
-    running: Any, folder: Path, write_manifest: Any, tiny_model: Path
+    running: Any, folder: Path, write_manifest: Any, tiny_model: Path, wait_until: Any
 ) -> None:
     added = write_manifest(
         folder, "young", source={"file": {"path": str(tiny_model)}}, names=["tiny", "young"]
@@ -207,14 +214,14 @@ def test_added_and_removed_manifests_take_effect(
     assert running.models()["tiny"]["owned_by"] == "tiny"
     added.unlink()
     running.wait_for("^young: removed")
-    assert running.rank("young").status_code == 404
+    wait_until(lambda: running.rank("young").status_code == 404, "the gateway to forget it")
 
 
 def test_a_model_without_replicas_is_idle(
-    running: Any, folder: Path, write_manifest: Any, tiny_model: Path
+    running: Any, folder: Path, write_manifest: Any, tiny_model: Path, wait_until: Any
 ) -> None:
     asleep = write_manifest(folder, "asleep", source={"file": {"path": str(tiny_model)}}, replicas=0)
     running.wait_for_state("asleep", "Idle")
-    assert running.rank("asleep").status_code == 503
+    wait_until(lambda: running.rank("asleep").status_code == 503, "the gateway to know it")
     asleep.unlink()
     running.wait_for("^asleep: removed")

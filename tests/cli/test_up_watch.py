@@ -8,7 +8,7 @@ import pytest
 
 from rerank_cli.up.watch import changes
 
-LIMIT_S = 20
+LIMIT_S = 60
 
 
 def noticed(paths: tuple[Path, ...], act: Callable[[], object]) -> None:

@@ -3,7 +3,6 @@
 import copy
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -16,9 +15,10 @@ import httpx
 import yaml
 
 from tests.cluster.onenode import programs
+from tests.support.ports import free_port, free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 ADMIN = "the-admin"
 
 Json = dict[str, Any]
@@ -45,7 +45,7 @@ class ApiServer:
 
     def __post_init__(self) -> None:
         self._bin = binaries()
-        self._etcd_port, self._peer_port, self._port = _free_ports(3)
+        self._etcd_port, self._peer_port, self._port = free_ports(3)
         self._etcd: subprocess.Popen[bytes] | None = None
         self._server: subprocess.Popen[bytes] | None = None
         self.url = f"https://127.0.0.1:{self._port}"
@@ -88,7 +88,7 @@ class ApiServer:
     def beside(self) -> "ApiServer":
         """Return another server, on another port, before the same etcd."""
         other = copy.copy(self)
-        (other._port,) = _free_ports(1)
+        other._port = free_port()
         other.url = f"https://127.0.0.1:{other._port}"
         other._server = None
         return other
@@ -146,7 +146,7 @@ class ApiServer:
         """Return a client of the administrator's, for many requests on one connection."""
         trusted = ssl.create_default_context(cafile=str(self.certificate))
         return httpx.Client(
-            base_url=self.url, verify=trusted, headers={"authorization": f"Bearer {ADMIN}"}, timeout=30
+            base_url=self.url, verify=trusted, headers={"authorization": f"Bearer {ADMIN}"}, timeout=120
         )
 
     def install(self) -> None:
@@ -207,14 +207,3 @@ class ApiServer:
                 pass
             time.sleep(0.1)
         raise AssertionError(f"the API server was not ready within {PATIENCE_S:g} s; see {self.directory}")
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()

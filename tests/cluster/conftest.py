@@ -48,7 +48,8 @@ def release(cluster: Cluster) -> Release:
 
 @pytest.fixture(scope="session")
 def door(release: Release) -> Door:
-    """The gateway through the Ingress."""
+    """The gateway through the Ingress, which takes a moment to hear of it."""
+    eventually(lambda: release.door.models() is not None, "the gateway to answer through the Ingress")
     return release.door
 
 
@@ -63,7 +64,7 @@ def kube(release: Release, request: pytest.FixtureRequest) -> Iterator[Kube]:
     """A namespace of the test's own; nothing may be stuck in it at the end."""
     words = re.sub("[^a-z]+", "-", request.node.name.lower())[:30].strip("-")
     kube = Kube(release.cluster, f"{words}-{uuid.uuid4().hex[:4]}")
-    release.cluster.kubectl("create", "namespace", kube.namespace)
+    kube.create()
     yield kube
     kube("delete", "rerankmodels", "--all", "--wait=false")  # not left to the namespace, which waits for pods
     release.cluster.kubectl("delete", "namespace", kube.namespace, "--wait=false")
@@ -74,9 +75,12 @@ def models(release: Release) -> Kube:
     """The namespace in which the quickstart's model runs for as long as the tests do."""
     kube = Kube(release.cluster, MODELS_NAMESPACE)
     if release.cluster.kubectl("get", "namespace", MODELS_NAMESPACE, "--ignore-not-found") == "":
-        release.cluster.kubectl("create", "namespace", MODELS_NAMESPACE)
+        kube.create()
     kube.apply(quickstart())
-    kube.ready(quickstart()["metadata"]["name"])
     name = quickstart()["metadata"]["name"]
-    eventually(lambda: release.door.models().get(name, {}).get("state") == "Ready", "the gateway to know it")
+    kube.ready(name)
+    eventually(
+        lambda: all(told.get(name, {}).get("state") == "Ready" for told in release.door.lists()),
+        "every gateway to know it",
+    )
     return kube

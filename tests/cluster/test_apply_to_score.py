@@ -27,13 +27,13 @@ def assert_panda(answer: httpx.Response) -> None:
 
 
 def test_the_quickstart_is_ranked_through_an_ingress(models: Kube, door: Door) -> None:
-    answer = door.rank(NAME)
+    answer = door.answered(NAME)
     assert_panda(answer)
     assert answer.json()["model"] == NAME
 
 
 def test_the_quickstart_is_ranked_through_an_http_route(models: Kube, release: Release) -> None:
-    assert_panda(release.route_door.rank(NAME))
+    assert_panda(release.route_door.answered(NAME))
 
 
 def test_status_says_everything_about_a_ready_model(models: Kube) -> None:
@@ -79,10 +79,9 @@ def test_a_host_of_its_own_reaches_a_model_that_the_request_does_not_name(kube: 
     kube.apply(model("hosted", ingress={"host": "hosted.test"}))
     assert kube.ready("hosted")["url"] == "http://hosted.test"
     own = Door(door.address, "hosted.test")
-    assert_panda(eventually(lambda: _good(own.rank(None)), "its host to answer"))
-    assert_panda(own.rank("hosted"))
-    unnamed = door.rank(None)
-    assert (unnamed.status_code, unnamed.json()["error"]["code"]) == (400, "missing_model")
+    assert_panda(own.answered(None))
+    assert_panda(own.answered("hosted"))
+    assert door.answered(None, 400).json()["error"]["code"] == "missing_model"
 
 
 def test_a_host_is_gone_with_the_field(kube: Kube) -> None:
@@ -92,7 +91,7 @@ def test_a_host_is_gone_with_the_field(kube: Kube) -> None:
     eventually(lambda: kube.find("ingress", "unhosted") is None, "the Ingress to go")
     ours = "rerank.dev/model=unhosted,endpointslice.kubernetes.io/managed-by=rerank-operator"
     eventually(lambda: kube.all("endpointslices", ours) == [], "what stood for the gateway to go")
-    assert len(kube.all("services")) == 1
+    eventually(lambda: len(kube.all("services")) == 1, "its Service to go", lambda: kube.all("services"))
     assert kube.find("deployment", "unhosted") is not None
 
 
@@ -101,16 +100,15 @@ def test_a_model_of_no_replicas_is_idle_and_says_how_to_wake_it(kube: Kube, door
     status = kube.says("asleep", "ScaledToZero")
     assert status["state"] == "Idle"
     assert status["message"] == "spec.replicas is 0: set it to 1 or more to serve this model."
-    answer = eventually(lambda: _status(door.rank("asleep"), 503), "the gateway to know it")
-    assert answer.json()["error"]["code"] == "model_not_ready"
+    assert door.answered("asleep", 503).json()["error"]["code"] == "model_not_ready"
 
 
 def test_the_older_of_two_models_keeps_a_name(kube: Kube) -> None:
     kube.apply(model("elder", names=["shared-name"], replicas=0))
     kube.says("elder", "ScaledToZero")
     kube.apply(model("younger", names=["shared-name", "younger-name"], replicas=0))
-    kube.says("younger", "ScaledToZero")
-    shared, own = kube.status("younger")["names"]
+    status = kube.says("younger", "ScaledToZero")
+    shared, own = status["names"]
     assert own == {"name": "younger-name", "accepted": True}
     assert shared["accepted"] is False
     assert f"The older model {kube.namespace}/elder has this name" in shared["message"]
@@ -126,7 +124,7 @@ def test_a_name_with_slashes_serves_two_replicas(kube: Kube, door: Door) -> None
     assert status["readyReplicas"] == 2
     assert status["servedNames"] == "acme/mini:v1"
     assert kube.get("poddisruptionbudget", "slashed")["spec"]["maxUnavailable"] == 1
-    answer = eventually(lambda: _good(door.rank("acme/mini:v1")), "the gateway to know it")
+    answer = door.answered("acme/mini:v1")
     assert_panda(answer)
     assert answer.json()["model"] == "acme/mini:v1"
     kube.patch("rerankmodel", "slashed", {"spec": {"replicas": 1}})
@@ -136,7 +134,7 @@ def test_a_name_with_slashes_serves_two_replicas(kube: Kube, door: Door) -> None
 
 
 def test_servers_run_as_nobody_without_a_token_on_a_file_system_that_is_read_only(models: Kube) -> None:
-    (pod,) = models.pods(NAME)
+    pod = models.pod(NAME)
     assert models("exec", pod["metadata"]["name"], "--", "id", "-u").strip() == "65532"
     look = "test ! -e /var/run/secrets/kubernetes.io && ! touch /opt/rerank/x 2>/dev/null && echo closed"
     assert models("exec", pod["metadata"]["name"], "--", "sh", "-c", look).strip() == "closed"
@@ -158,11 +156,3 @@ def test_models_pass_the_restricted_pod_security_standard(kube: Kube) -> None:
     )
     kube.apply(model("restricted"))
     eventually(lambda: kube.pods("restricted"), "a pod to be admitted", lambda: kube.status("restricted"))
-
-
-def _good(answer: httpx.Response) -> httpx.Response | None:
-    return _status(answer, 200)
-
-
-def _status(answer: httpx.Response, wanted: int) -> httpx.Response | None:
-    return answer if answer.status_code == wanted else None

@@ -12,6 +12,7 @@ from tests.cluster.harness.traffic import Door
 from tests.cluster.onenode.cluster import OneNode
 
 NAME = quickstart()["metadata"]["name"]
+QUIET_S = 10
 REST_S = 60
 
 
@@ -19,7 +20,7 @@ def test_a_deployment_that_is_deleted_comes_back(models: Kube) -> None:
     before = models.get("deployment", NAME)["metadata"]["uid"]
     models("delete", "deployment", NAME)
     eventually(lambda: _other(models.find("deployment", NAME), before), "another Deployment")
-    models.ready(NAME)
+    _rolled_out(models)
 
 
 def test_an_image_that_is_edited_is_set_back(models: Kube) -> None:
@@ -29,7 +30,7 @@ def test_an_image_that_is_edited_is_set_back(models: Kube) -> None:
     ]
     models("patch", "deployment", NAME, "--type", "json", "--patch", json.dumps(change))
     eventually(lambda: _container(models)["image"] == before, "the image to be set back")
-    models.ready(NAME)
+    _rolled_out(models)
 
 
 def test_labels_that_are_stripped_come_back(models: Kube) -> None:
@@ -48,7 +49,8 @@ def test_a_service_that_is_deleted_comes_back(models: Kube) -> None:
 
 def test_what_others_add_is_theirs(models: Kube) -> None:
     models("annotate", "deployment", NAME, "example.com/note=mine", "--overwrite")
-    time.sleep(3)
+    models("label", "deployment", NAME, "app.kubernetes.io/managed-by-")  # ours, so that ours are written
+    eventually(lambda: "app.kubernetes.io/managed-by" in _labels(models), "the label to come back")
     assert models.get("deployment", NAME)["metadata"]["annotations"]["example.com/note"] == "mine"
     models("annotate", "deployment", NAME, "example.com/note-")
 
@@ -62,17 +64,22 @@ def test_an_object_of_somebody_else_is_left_alone_and_said(kube: Kube) -> None:
     assert "is not touched: rename the model, or remove that object" in status["message"]
     assert kube.get("deployment", "theirs")["spec"] == before
     kube("delete", "deployment", "theirs")
-    eventually(lambda: kube.pods("theirs"), "the model to be built", lambda: kube.status("theirs"), 120)
+    eventually(lambda: kube.pods("theirs"), "the model to be built", lambda: kube.status("theirs"), 240)
 
 
 def test_a_cluster_at_rest_gets_no_write_from_us(models: Kube, door: Door, own_cluster: OneNode) -> None:
-    models.ready(NAME)
-    time.sleep(10)  # what the tests before have begun is over
+    _rolled_out(models)
+    eventually(
+        lambda: _is_quiet(own_cluster),
+        "what the tests before have begun to be over",
+        lambda: models.status(NAME),
+        seconds=300,
+    )
     start = own_cluster.audit_log.stat().st_size
     for _ in range(REST_S):
         assert door.rank(NAME).status_code == 200  # requests are no reason to write either
         time.sleep(1)
-    writes = Counter(_what(entry) for entry in _entries(own_cluster, start) if _is_ours(entry))
+    writes = _our_writes(own_cluster, start)
     renewals = writes.pop("update leases", 0)
     print(
         f"{REST_S} s at rest: {sum(writes.values())} writes, {renewals} renewals of the Lease; {dict(writes)}"
@@ -81,10 +88,28 @@ def test_a_cluster_at_rest_gets_no_write_from_us(models: Kube, door: Door, own_c
     assert renewals > 0  # the log does hold what we write
 
 
+def _rolled_out(models: Kube) -> None:
+    """Wait for the Deployment, and then for its model: that may have been ready all the while."""
+    models("rollout", "status", f"deployment/{NAME}", "--timeout=300s")
+    models.ready(NAME)
+
+
+def _is_quiet(cluster: OneNode) -> bool:
+    """Say whether we wrote nothing but the Lease for a while."""
+    start = cluster.audit_log.stat().st_size
+    time.sleep(QUIET_S)
+    return not _our_writes(cluster, start).keys() - {"update leases"}
+
+
+def _our_writes(cluster: OneNode, start: int) -> Counter[str]:
+    return Counter(_what(entry) for entry in _entries(cluster, start) if _is_ours(entry))
+
+
 def _entries(cluster: OneNode, start: int) -> list[dict[str, Any]]:
     with cluster.audit_log.open("rb") as log:
         log.seek(start)
-        return [json.loads(line) for line in log.read().splitlines() if line]
+        whole, _, _ = log.read().rpartition(b"\n")  # the last line may be half written
+        return [json.loads(line) for line in whole.splitlines()]
 
 
 def _is_ours(entry: dict[str, Any]) -> bool:

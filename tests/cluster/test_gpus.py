@@ -12,7 +12,7 @@ def test_a_gpu_is_allocated_and_a_model_that_finds_none_says_so_until_there_is_r
 ) -> None:
     kube.apply(model("one-gpu", resources={"limits": {GPU: 1}}))
     assert kube.ready("one-gpu")["gpu"] == f"1 {GPU}"
-    (pod,) = kube.pods("one-gpu")
+    pod = kube.pod("one-gpu")
     assert pod["spec"]["containers"][0]["resources"]["limits"][GPU] == "1"
     visible = kube("exec", pod["metadata"]["name"], "--", "printenv", "NVIDIA_VISIBLE_DEVICES").strip()
     assert visible
@@ -28,10 +28,10 @@ def test_a_gpu_is_allocated_and_a_model_that_finds_none_says_so_until_there_is_r
     own_cluster.set_gpus(3)
     try:
         kube.ready("two-gpus")
-        (pod,) = kube.pods("two-gpus")
+        pod = kube.pod("two-gpus")
         visible = kube("exec", pod["metadata"]["name"], "--", "printenv", "NVIDIA_VISIBLE_DEVICES")
         assert len(visible.strip().split(",")) == 2
     finally:
         kube("delete", "rerankmodels", "--all")
-        eventually(lambda: kube.all("pods") == [], "the GPUs to be given back", seconds=120)
+        eventually(lambda: kube.all("pods") == [], "the GPUs to be given back", seconds=240)
         own_cluster.set_gpus(2)

@@ -1,7 +1,7 @@
 """What `make images-load` loads runs as the chart runs it: without rights, on a root that is only read."""
 
 import json
-import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cluster.harness.kube import Kube, eventually
 from tests.cluster.onenode.cluster import Cluster
 
 EXAMPLE = Path(__file__).parents[2] / "examples/quickstart.yaml"
-NAMESPACE = "images-test"
+NAMESPACE = f"images-{uuid.uuid4().hex[:4]}"
 SERVER = "localhost/rerank-server:test"
 CONTROL = "localhost/rerank-control:test"
 WITHIN_S = 180
@@ -63,12 +64,10 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def confined(cluster: Cluster) -> Iterator[Cluster]:
     """A cluster with a namespace in which the restricted profile is enforced."""
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    create(
-        cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
-    )
+    Kube(cluster, NAMESPACE).create()
+    cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
     yield cluster
-    cluster.kubectl("delete", "namespace", NAMESPACE, "--timeout=100s")
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 @pytest.mark.parametrize(
@@ -135,16 +134,17 @@ def test_the_server_image_serves_the_quickstart(confined: Cluster) -> None:
 
 def said(cluster: Cluster, name: str, container: dict[str, Any]) -> str:
     """Return what a container said that ended well."""
+    kube = Kube(cluster, NAMESPACE)
     create(cluster, pod(name, container))
-    give_up = time.monotonic() + WITHIN_S
-    while time.monotonic() < give_up:
-        phase = cluster.kubectl("-n", NAMESPACE, "get", "pod", name, "-o", "jsonpath={.status.phase}")
-        if phase in ("Succeeded", "Failed"):
-            told = cluster.kubectl("-n", NAMESPACE, "logs", name)
-            assert phase == "Succeeded", told
-            return told
-        time.sleep(0.2)
-    raise AssertionError(cluster.kubectl("-n", NAMESPACE, "describe", "pod", name))
+    phase = eventually(
+        lambda: {"Succeeded", "Failed"} & {kube.get("pod", name)["status"].get("phase")},
+        f"{name} to end",
+        lambda: kube("describe", "pod", name).splitlines(),
+        WITHIN_S,
+    )
+    told = kube("logs", name)
+    assert phase == {"Succeeded"}, told
+    return told
 
 
 def pod(name: str, container: dict[str, Any], *volumes: dict[str, Any]) -> dict[str, Any]:

@@ -13,17 +13,17 @@ def test_models_that_are_deleted_after_the_operator_leave_nothing(models: Kube, 
         lambda: _left(models.cluster) == [],
         "all of the release to go",
         else_show=lambda: _standing(models.cluster),
-        seconds=120,
+        seconds=360,
     )
     assert models.all("deployments", "rerank.dev/model") != []  # servers go on without their operator
-    models("delete", "rerankmodels", "--all", "--timeout=60s")
+    models("delete", "rerankmodels", "--all", "--timeout=180s")
     eventually(
-        lambda: models.all(BUILT, "rerank.dev/model") == [], "what was built for them to go", seconds=120
+        lambda: models.all(BUILT, "rerank.dev/model") == [], "what was built for them to go", seconds=360
     )
     models.cluster.kubectl(
-        "delete", "crd", "rerankmodels.rerank.dev", "rerankconsumers.rerank.dev", "--timeout=60s"
+        "delete", "crd", "rerankmodels.rerank.dev", "rerankconsumers.rerank.dev", "--timeout=180s"
     )
-    models.cluster.kubectl("delete", "namespace", NAMESPACE, models.namespace, "--timeout=100s")
+    models.cluster.kubectl("delete", "namespace", NAMESPACE, models.namespace, "--timeout=360s")
 
 
 def _left(cluster: Cluster) -> list[str]:

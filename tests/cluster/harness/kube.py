@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import httpx
 import yaml
 
 from tests.cluster.onenode.cluster import Cluster
@@ -16,6 +17,9 @@ BUILT = "deployments,replicasets,pods,services,endpointslices,poddisruptionbudge
 """All that may be built for a model, as kubectl takes kinds."""
 READY_S = 240.0
 """Enough for a server on two busy cores to import torch, several times over."""
+
+UNSEEN = (OneNodeError, httpx.HTTPError, json.JSONDecodeError, subprocess.TimeoutExpired)
+"""What a look may end with that is too early, or meets a machine with too much to do: it is no result."""
 
 Result = TypeVar("Result")
 
@@ -30,6 +34,11 @@ class Kube:
 
     cluster: Cluster
     namespace: str
+
+    def create(self) -> None:
+        """Make the namespace, and wait until pods can be made in it: they need its default ServiceAccount."""
+        self.cluster.kubectl("create", "namespace", self.namespace)
+        eventually(lambda: self.find("serviceaccount", "default"), f"a ServiceAccount in {self.namespace}")
 
     def __call__(self, *arguments: str, given: str | None = None) -> str:
         """Return what kubectl says; raises `OneNodeError` with its words if it fails."""
@@ -88,8 +97,17 @@ class Kube:
         return eventually(said, f"{model} to say {reason}", lambda: self.status(model), seconds)
 
     def pods(self, model: str) -> list[dict[str, Any]]:
-        """Return a model's pods."""
+        """Return a model's pods, those that are ending included."""
         return self.all("pods", f"rerank.dev/model={model}")
+
+    def pod(self, model: str) -> dict[str, Any]:
+        """Return the pod of a model of one replica, once what it replaces has begun to end."""
+
+        def only() -> dict[str, Any] | None:
+            found = [pod for pod in self.pods(model) if "deletionTimestamp" not in pod["metadata"]]
+            return found[0] if len(found) == 1 else None
+
+        return eventually(only, f"{model} to have one pod", lambda: self.pods(model), READY_S)
 
     def events(self, model: str) -> list[dict[str, Any]]:
         """Return the events about a model, the oldest first."""
@@ -102,16 +120,30 @@ def eventually(
     look: Callable[[], Result | None],
     what: str,
     else_show: Callable[[], object] | None = None,
-    seconds: float = 60.0,
+    seconds: float = 120.0,
     every: float = 0.25,
 ) -> Result:
-    """Look until there is something to see, and return it."""
+    """Look until there is something to see, and return it. A look that fails sees nothing."""
     give_up = time.monotonic() + seconds
     while True:
-        seen = look()
+        seen, failure = _looked(look)
         if seen:
             return seen
         if time.monotonic() > give_up:
-            shown = "" if else_show is None else f"; now: {json.dumps(else_show(), indent=1, default=str)}"
-            raise WaitError(f"waited {seconds:.0f} s for {what}{shown}")
+            shown = "" if else_show is None else f"; now: {_shown(else_show)}"
+            raise WaitError(f"waited {seconds:.0f} s for {what}{shown}") from failure
         time.sleep(every)
+
+
+def _looked(look: Callable[[], Result | None]) -> tuple[Result | None, Exception | None]:
+    try:
+        return look(), None
+    except UNSEEN as error:
+        return None, error
+
+
+def _shown(show: Callable[[], object]) -> str:
+    try:
+        return json.dumps(show(), indent=1, default=str)
+    except UNSEEN as error:
+        return repr(error)

@@ -4,6 +4,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.cluster.harness.kube import Kube, eventually
 from tests.cluster.harness.traffic import Door
 from tests.cluster.onenode.cluster import Cluster, OneNode
 
@@ -39,15 +40,23 @@ class Release:
         return Door(self.cluster.ingress, ROUTE_HOST)
 
     def install(self, *more: str) -> None:
-        """Install or upgrade, and wait until operator and gateway are ready."""
+        """Install or upgrade, and wait until operator and gateway are ready and what they replace has ended.
+
+        Until then a request may still reach a gateway that was told otherwise.
+        """
         self._helm(
             "upgrade", "--install", NAME, str(CHART), "--create-namespace", "--values", str(VALUES),
             "--wait", "--timeout", "5m", *self._with_image_versions(), *more,
         )  # fmt: skip
+        eventually(lambda: not self._ending(), "the replaced pods to end", self._ending, seconds=300)
 
     def uninstall(self) -> None:
         """Remove it, as a user does."""
         self._helm("uninstall", NAME, "--wait", "--timeout", "5m")
+
+    def _ending(self) -> list[str]:
+        pods = [pod["metadata"] for pod in Kube(self.cluster, NAMESPACE).all("pods")]
+        return [pod["name"] for pod in pods if "deletionTimestamp" in pod]
 
     def _with_image_versions(self) -> list[str]:
         """Have pods replaced whose image was loaded anew under the same tag."""

@@ -12,8 +12,15 @@ from typing import Any
 
 import httpx
 
+from tests.cluster.harness.kube import eventually
+
 PANDA = json.loads((Path(__file__).parents[3] / "examples/panda.json").read_text(encoding="utf-8"))
-ANSWER_S = 60.0
+ANSWER_S = 120.0
+ROUND = 6
+"""Requests in a row on one connection, among which each gateway is asked.
+
+There are two, each hears of a change by itself, and an ingress goes round among them.
+"""
 
 
 @dataclass(frozen=True)
@@ -28,17 +35,40 @@ class Door:
         return httpx.Client(base_url=f"http://{self.address}", headers={"Host": self.host}, timeout=ANSWER_S)
 
     def rank(self, model: str | None, **more: Any) -> httpx.Response:
-        """Rank the README's example."""
-        body = {**PANDA, "model": model, **more}
+        """Rank the README's example, at whichever gateway."""
         with self.client() as client:
-            return client.post(
-                "/v1/rerank", json={name: value for name, value in body.items() if value is not None}
-            )
+            return _rank(client, model, **more)
+
+    def answered(self, model: str | None, wanted: int = 200) -> httpx.Response:
+        """Wait until every gateway answers the README's example with a status; return one of the answers."""
+
+        def everywhere() -> httpx.Response | None:
+            with self.client() as client:
+                answers = [_rank(client, model) for _ in range(ROUND)]
+            return answers[0] if {answer.status_code for answer in answers} == {wanted} else None
+
+        return eventually(
+            everywhere, f"every gateway to answer {model} with {wanted}", lambda: self.rank(model).text
+        )
 
     def models(self) -> dict[str, dict[str, Any]]:
-        """Return what the gateway lists, by public name."""
+        """Return what one of the gateways lists, by public name."""
         with self.client() as client:
-            return {model["id"]: model for model in client.get("/v1/models").json()["data"]}
+            return _models(client)
+
+    def lists(self) -> list[dict[str, dict[str, Any]]]:
+        """Return what each gateway lists, by public name; of each at least once."""
+        with self.client() as client:
+            return [_models(client) for _ in range(ROUND)]
+
+
+def _rank(client: httpx.Client, model: str | None, **more: Any) -> httpx.Response:
+    body = {**PANDA, "model": model, **more}
+    return client.post("/v1/rerank", json={name: value for name, value in body.items() if value is not None})
+
+
+def _models(client: httpx.Client) -> dict[str, dict[str, Any]]:
+    return {model["id"]: model for model in client.get("/v1/models").raise_for_status().json()["data"]}
 
 
 @dataclass

@@ -11,7 +11,7 @@ from tests.cluster.onenode.state import State
 
 ROOT = Path(__file__).resolve().parents[3]
 QPS = ("--kube-api-qps=500", "--kube-api-burst=1000")
-READY_S = 60.0
+READY_S = 180.0
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tests.cluster.onenode.errors import OneNodeError
 
-TIMEOUT_S = 120.0
+TIMEOUT_S = 400.0
+"""More than any `--timeout` that kubectl is given: then it says itself what it waited for in vain."""
 
 
 def kubectl(kubeconfig: Path, binaries: Path, *arguments: str, given: str | None = None) -> str:

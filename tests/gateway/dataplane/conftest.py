@@ -28,10 +28,11 @@ from rerank_gateway.auth import without_key
 from rerank_gateway.bootstrap import BootstrapSettings, arguments, bootstrap
 from rerank_gateway.envoy_binary import find
 from rerank_gateway.models import Consumer, Endpoint, ServedModel, View
+from tests.support.ports import free_port
 
 REQUEST_TIMEOUT_S = 2.0
 RECEIVE_TIMEOUT_S = 3.0
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -371,12 +372,6 @@ def gateway_directory() -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_until_healthy(caller: Caller) -> None:

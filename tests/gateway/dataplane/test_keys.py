@@ -208,9 +208,11 @@ class Load:
     def __init__(self, gateway, key):
         self.key = key
         self.answers = Counter()
+        self.sent = [0, 0]
+        """By client, how many requests were answered."""
         self._gateway = gateway
         self._over = threading.Event()
-        self._clients = [threading.Thread(target=self._ask) for _ in range(2)]
+        self._clients = [threading.Thread(target=self._ask, args=(client,)) for client in range(2)]
 
     def __enter__(self):
         for client in self._clients:
@@ -222,10 +224,14 @@ class Load:
         for client in self._clients:
             client.join()
 
-    def _ask(self):
+    def each_sent_two_since(self, before):
+        return all(now > then + 1 for now, then in zip(self.sent, before, strict=True))
+
+    def _ask(self, client):
         while not self._over.is_set():
             answer = self._gateway.caller.post("/v1/rerank", body("echo"), bearer(self.key))
             self.answers[answer.status] += 1
+            self.sent[client] += 1
 
 
 def test_keys_are_replaced_under_load_without_a_failed_request(keyed_gateway, wait_for):
@@ -243,8 +249,8 @@ def test_keys_are_replaced_under_load_without_a_failed_request(keyed_gateway, wa
                 gateway.admit(Consumer("app", (old_digest, new_digest), ("*",)))
                 answers(new, 200)
                 load.key = new
-                before = load.answers.total()
-                wait_for(lambda before=before: load.answers.total() > before + 4)  # none has the old one now
+                before = tuple(load.sent)  # the next of each may have the old key still
+                wait_for(lambda before=before: load.each_sent_two_since(before))
                 gateway.admit(Consumer("app", (new_digest,), ("*",)))
                 answers(old, 401)
     assert set(load.answers) == {200}, load.answers
