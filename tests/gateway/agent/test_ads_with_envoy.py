@@ -139,6 +139,26 @@ async def test_a_cluster_that_changed_while_the_agent_was_away_is_effective_too(
     await after.stop()
 
 
+async def test_names_of_one_model_are_effective_without_waiting_for_a_timeout(
+    ads, publication, envoy, replica, served
+):
+    first, second = await replica("first"), await replica("second")
+    publication.publish(snapshot.build(View((served("a", first.port, model="rag/m"),))))
+    await envoy.start()
+    await envoy.answers("a", "first")
+
+    for only in (first, second):
+        named = (served(name, only.port, model="rag/m", hosts=("m.test",)) for name in "abc")
+        publication.publish(snapshot.build(View(tuple(named))))
+        for name in "abc":
+            await envoy.answers(name, only.name)
+
+    waited = (await envoy.ask("/stats?filter=^cluster.(host_)?[abcm][-_].*init_fetch_timeout$")).text
+    assert [line.rpartition(": ")[2] for line in waited.splitlines()] == ["0"] * 4, (
+        f"Envoy waited for endpoints in vain: {waited}"
+    )
+
+
 async def test_endpoints_are_taken_once_envoy_has_acknowledged_the_newest_and_not_without_an_envoy(
     ads, publication, envoy, served, until
 ):

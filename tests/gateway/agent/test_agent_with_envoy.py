@@ -126,6 +126,37 @@ async def test_a_killed_agent_that_comes_back_removes_nothing_and_fails_no_reque
     )
 
 
+async def test_an_agent_that_comes_back_and_knows_nothing_yet_removes_nothing(
+    agent_process, envoy, replica, served, load, until
+):
+    only = await replica("only")
+    agent_process.publish(served("a", only.port))
+    await agent_process.start()
+    await envoy.start()
+    await envoy.answers("a", "only")
+
+    async def connected():
+        """Whether Envoy's stream has reached the agent."""
+        clusters = (await envoy.ask("/clusters")).text.splitlines()
+        return any(line.startswith("ads::") and line.endswith("::rq_active::1") for line in clusters)
+
+    async def disconnected():
+        return not await connected()
+
+    async with load(envoy, "a") as seen:
+        await agent_process.end(signal.SIGKILL)
+        await until(disconnected, "Envoy to lose the agent")
+        agent_process.state.unlink()
+        await agent_process.start()
+        await until(connected, "Envoy to find the agent")
+        await asyncio.sleep(1)
+        assert await envoy.stat("cluster_manager.cluster_removed") == 0
+        agent_process.publish(served("a", only.port), served("b", only.port))
+        await envoy.answers("b", "only")
+    assert seen.failures == []
+    assert await envoy.stat("cluster_manager.cluster_removed") == 0
+
+
 async def test_a_restarted_envoy_gets_everything_again(agent, envoy, replica, served):
     only = await replica("only")
     agent.publish(*(served(f"m{i}", only.port) for i in range(20)))

@@ -325,6 +325,27 @@ async def test_who_waited_for_nothing_is_refused_and_told_when_to_come_back(call
     assert await on.demand() == {}
 
 
+async def test_an_activator_that_refuses_and_releases_many_in_a_row_goes_on_holding(
+    callers, agent_process, gateway, ranker, at_zero, until, until_held
+):
+    replica = await ranker()
+
+    async def asleep():
+        return f":{replica.port}::" not in (await gateway.ask("/clusters")).text
+
+    on = await callers(at_zero(), options=("--hold-requests", "10"))
+    for _ in range(3):
+        asked = [on.ask(body_of(100)) for _ in range(10)]
+        await until_held(on, 10)
+        assert {refused(await on.post(body_of(100))) for _ in range(20)} == {NOT_READY}
+        assert await on.held() == 10
+        agent_process.publish(at_zero("m", replica.port))
+        assert {(await each).status_code for each in asked} == {200}
+        agent_process.publish(at_zero())
+        await until(asleep, "Envoy to forget the replica")
+    assert replica.received.total() == 30
+
+
 async def test_a_caller_that_hangs_up_leaves_the_hold(callers, at_zero, until_held):
     on = await callers(at_zero())
     asked = [on.ask(body_of(MIB)) for _ in range(3)]

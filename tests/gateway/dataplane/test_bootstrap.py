@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from rerank_api.faces import FACE_PATHS
 from rerank_gateway import envoy_binary
 from rerank_gateway.bootstrap import BootstrapSettings, arguments, bootstrap
+from rerank_gateway.paths import PROXY_PREFIX
 
 GOLDEN = Path(__file__).parent / "golden" / "bootstrap.json"
 SETTINGS = BootstrapSettings("127.0.0.1", 8080, Path("/run/rerank"))
@@ -76,6 +78,20 @@ def test_nobody_is_asked_for_a_key_unless_that_is_set() -> None:
     keyed = filters(dataclasses.replace(SETTINGS, auth=True))
     limits = ["waiting", "tokens", "requests"]
     assert keyed == ["health_check", "key", "keys", "consumer", *limits, "lua", "grants", "usage", "router"]
+
+
+def test_a_path_that_is_rewritten_meets_the_same_filters_on_both_of_its_routes() -> None:
+    """Envoy turns filters off by the first route that matches, and by no later one."""
+    config = bootstrap(dataclasses.replace(SETTINGS, auth=True))
+    routes = manager(config)["route_config"]["virtual_hosts"][0]["routes"]
+    told = {
+        route["match"].get("path", route["match"].get("prefix")): route.get("typed_per_filter_config", {})
+        for route in routes
+        if "route" in route
+    }
+    assert [path for path in FACE_PATHS if told[path] != told[PROXY_PREFIX]] == []
+    kinds = {each["@type"].rpartition(".")[2] for filters in told.values() for each in filters.values()}
+    assert "FilterConfig" not in kinds, "it counts on the first route alone"
 
 
 def test_building_twice_gives_equal_values_that_share_nothing() -> None:

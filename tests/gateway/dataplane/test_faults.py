@@ -178,7 +178,7 @@ def test_an_answer_whose_replica_dies_within_it_is_cut_off_and_never_looks_whole
 @pytest.fixture(scope="module")
 def patient(gateway_before: Any) -> Iterator[Any]:
     """A gateway that waits long for callers, and takes as many as there are."""
-    needed = 2 * IDLE + 1_000
+    needed = IDLE + 2 * SLOW + 1_000  # descriptors, in this process and in Envoy
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < needed:  # Envoy, started from here, has the same limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, max(hard, needed)))

@@ -312,6 +312,34 @@ async def test_a_source_tells_a_burst_as_one_view_and_nothing_that_changes_no_vi
         await following
 
 
+async def test_a_source_tells_nothing_before_every_list_is_complete(rerank_model, endpoint_slice):
+    class Cluster(Api):
+        """Lists the models at once, and their replicas when it is due."""
+
+        async def _parts(self, answer):
+            path, query = self.asked[-1]
+            if "watch" in query:
+                await asyncio.Event().wait()
+            if path.endswith("models"):
+                yield page(rerank_model("bge"))[0]
+            else:
+                await due.wait()
+                yield page(endpoint_slice("bge-1", "10.0.0.1"))[0]
+
+    due = asyncio.Event()
+    async with contextlib.aclosing(KubernetesSource(Cluster([])).views()) as views:
+
+        async def first():
+            return await anext(views)
+
+        told = asyncio.create_task(first())
+        await asyncio.sleep(0.2)
+        assert not told.done(), "a view without replicas would take them away"
+        due.set()
+        (model,) = (await asyncio.wait_for(told, 10)).models
+    assert [replica.address for replica in model.endpoints] == ["10.0.0.1"]
+
+
 async def test_a_defect_in_following_ends_the_source_with_its_reason():
     class Broken(Api):
         def get(self, *_):
