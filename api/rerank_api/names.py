@@ -4,7 +4,7 @@ Both patterns mean the same to Python, to RE2 (CEL, Go) and to Rust's regex: no 
 """
 
 import re
-from typing import Final
+from typing import Final, TypeAlias
 
 MODEL_NAME_MAX_LENGTH: Final = 253
 MODEL_NAME_PATTERN: Final = "^[A-Za-z0-9](?:(?:/[A-Za-z0-9_:@-]|[A-Za-z0-9._:@-])*/?[A-Za-z0-9])?$"
@@ -45,10 +45,15 @@ def is_consumer_name(name: str) -> bool:
     return len(name) <= CONSUMER_NAME_MAX_LENGTH and _CONSUMER_NAME.fullmatch(name) is not None
 
 
-def seniority(created: str, namespace: str, name: str) -> tuple[str, str, str]:
+Seniority: TypeAlias = tuple[str | int, str, str]
+"""Sorts RerankModels, the oldest first; of two that are compared the first parts are of one type."""
+
+
+def seniority(created: str | int, namespace: str, name: str) -> Seniority:
     """Return the key that sorts RerankModels by who keeps a public name, or a host, that several claim.
 
     The oldest does, then the first by namespace, then by name. `created` is `metadata.creationTimestamp` as
     Kubernetes writes it, `2026-01-31T23:59:59Z`: always UTC, always to the second, so that it sorts as text.
+    Elsewhere it is any number that grows with time.
     """
     return (created, namespace, name)

@@ -12,6 +12,7 @@ from rerank_api.source import Source
 from rerank_api.status import ConditionType, ModelState
 
 MAX_REPLICAS = 1000
+MAX_WEIGHT = 1000
 
 Replicas = Annotated[int, Ruled(between(0, MAX_REPLICAS, 2))]
 
@@ -162,10 +163,11 @@ class RerankModelSpec(ApiModel):
         description="Names that clients send as `model`; the name of this object by default. They may hold "
         "letters, digits and . _ - : @ /.",
     )
-    weight: Annotated[int, Ruled(between(0, 1000, 100))] = Field(
-        default=100,
-        description="Share of the traffic, 0 to 1000, among the models that claim the same name: 95 beside 5 "
-        "is a canary.",
+    weight: Annotated[int, Ruled(between(0, MAX_WEIGHT, 100))] | None = Field(
+        default=None,
+        description="Offers to share its names with models of its namespace that claim them and say a weight "
+        "too, and is its part of their requests, 0 to 1000: 95 beside 5 is a canary. Its own name stays its "
+        "own.",
     )
     scoring: Scoring = Field(default=Scoring(), description="How texts become scores.")
     verify: Verify = Field(
@@ -228,7 +230,9 @@ class NameStatus(ApiModel):
 
     name: str = Field(max_length=253, description="The public name.")
     accepted: bool = Field(description="Whether clients reach this model under it.")
-    message: str | None = Field(default=None, max_length=1024, description="Why not, and what to do.")
+    message: str | None = Field(
+        default=None, max_length=1024, description="Why not, and what to do; or who shares it."
+    )
 
 
 class RerankModelStatus(ApiModel):

@@ -17,7 +17,7 @@ from google.protobuf.struct_pb2 import Value
 from rerank_api.faces import MODEL_HEADER
 from rerank_gateway.auth import CONSUMER_METADATA, RBAC_METADATA
 from rerank_gateway.metering import Use
-from rerank_gateway.usage import DOCUMENTS, NAMESPACE, TOKENS
+from rerank_gateway.usage import DOCUMENTS, NAMESPACE, SERVED_BY, TOKENS
 
 # The generated classes carry no type information: to the type checker these are Any.
 Entry: TypeAlias = accesslog_pb2.HTTPAccessLogEntry
@@ -77,6 +77,7 @@ def use_of(entry: Entry) -> Use:
         status=entry.response.response_code.value,
         documents=_count(metadata, DOCUMENTS),
         tokens=_count(metadata, TOKENS),
+        served_by=entry.common_properties.custom_tags.get(SERVED_BY, ""),
     )
 
 

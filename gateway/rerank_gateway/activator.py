@@ -118,7 +118,7 @@ class Activator:
         model = None if snapshot is None else snapshot.served_by(asked.cluster)
         held = None
         if model is not None:
-            held = self.hold.enter(model.model, asked.size, self._clock(), asked.attempt)
+            held = self.hold.enter(model.wakes, asked.size, self._clock(), asked.attempt)
         try:
             # To its end even where it is refused: an answer in its middle may be lost together with the rest.
             fits = await self._taken_in(held, receive)

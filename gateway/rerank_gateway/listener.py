@@ -270,7 +270,8 @@ def _retry_policy(release_key: str | None) -> Json:
         "retry_host_predicate": [
             _extension("previous_hosts", f"{_TYPES}.retry.host.previous_hosts.v3.PreviousHostsPredicate")
         ],
-        "host_selection_retry_max_attempts": 5,
+        # Each looks anew by weight: of models that share a name it may meet the largest often.
+        "host_selection_retry_max_attempts": 40,
     }
 
 

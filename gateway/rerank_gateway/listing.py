@@ -18,11 +18,12 @@ from rerank_gateway.auth import CONSUMER_HEADER
 from rerank_gateway.models import ServedModel
 from rerank_gateway.paths import DEMAND_PATH
 from rerank_gateway.publication import Publication
+from rerank_gateway.sharing import SharedName
 from rerank_gateway.snapshot import Snapshot
 
 
 def describe(model: ServedModel) -> dict[str, object]:
-    """Describe one public name; `owned_by` is the RerankModel that serves it."""
+    """Describe one public name; `owned_by` is the RerankModel that serves it, or the most of it."""
     described: dict[str, object] = {
         "id": model.name,
         "object": "model",
@@ -33,12 +34,26 @@ def describe(model: ServedModel) -> dict[str, object]:
     }
     if model.progress is not None:
         described["progress"] = model.progress
+    if isinstance(model, SharedName):
+        described["shared_by"] = [
+            {"model": part.model.model, "weight": part.weight, "state": part.model.state.value}
+            for part in model.parts
+        ]
     return described
 
 
 def as_routed(model: ServedModel, is_routed: Callable[[str], bool]) -> ServedModel:
     """Return the model as it is to be told: ready means that a request that is sent now is answered."""
-    if model.state not in {ModelState.READY, ModelState.DEGRADED} or is_routed(model.name):
+    if is_routed(model.name):
+        return model
+    if isinstance(model, SharedName):
+        parts = tuple(replace(part, model=_on_its_way(part.model)) for part in model.parts)
+        model = replace(model, parts=parts)
+    return _on_its_way(model)
+
+
+def _on_its_way(model: ServedModel) -> ServedModel:
+    if model.state not in {ModelState.READY, ModelState.DEGRADED}:
         return model
     return replace(model, state=ModelState.LOADING, message="Its server is ready; the gateway takes it up.")
 

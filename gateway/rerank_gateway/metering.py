@@ -22,6 +22,8 @@ class Use:
     tokens: int = 0
     host: str = ""
     """As the caller wrote it: where a request names no model, the host may have one of its own."""
+    served_by: str = ""
+    """The RerankModel whose replica it was sent to; empty where it was sent to none."""
 
 
 @dataclass(frozen=True, order=True)
@@ -32,6 +34,8 @@ class Account:
     model: str
     status: str
     """A class as `2xx`; `none` where no answer was begun."""
+    served_by: str = ""
+    """The RerankModel that answered; of a name that several share, whichever it was."""
 
 
 @dataclass
@@ -67,21 +71,23 @@ class Ledger:
             use.consumer if use.consumer in consumers else "",
             model if model in models else "",
             status_class(use.status),
+            use.served_by,
         )
         sums = self.sums.setdefault(account, Sums())
         sums.requests += 1
         sums.documents += use.documents
         sums.tokens += use.tokens
 
-    def used(self) -> Iterator[tuple[str, str, int, int]]:
-        """Yield consumer, model, documents and tokens, whatever the status."""
-        documents: Counter[tuple[str, str]] = Counter()
-        tokens: Counter[tuple[str, str]] = Counter()
+    def used(self) -> Iterator[tuple[tuple[str, str, str], int, int]]:
+        """Yield consumer, model and who answered, then documents and tokens, whatever the status."""
+        documents: Counter[tuple[str, str, str]] = Counter()
+        tokens: Counter[tuple[str, str, str]] = Counter()
         for account, sums in self.sums.items():
-            documents[account.consumer, account.model] += sums.documents
-            tokens[account.consumer, account.model] += sums.tokens
-        for consumer, model in sorted(documents):
-            yield consumer, model, documents[consumer, model], tokens[consumer, model]
+            user = account.consumer, account.model, account.served_by
+            documents[user] += sums.documents
+            tokens[user] += sums.tokens
+        for user in sorted(documents):
+            yield user, documents[user], tokens[user]
 
     def requests(self) -> Mapping[Account, int]:
         """Return how many requests there were, by account, sorted."""

@@ -21,20 +21,21 @@ class Usage(Collector):
         self._ledger = ledger
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """Yield the counters. Their labels are bounded: known consumers, served names, six classes."""
+        """Yield the counters. Their labels are bounded: known consumers, names, RerankModels, six classes."""
         requests = CounterMetricFamily(
             "rerank_gateway_requests",
             "Requests answered, by class of status.",
-            labels=["consumer", "model", "status"],
+            labels=["consumer", "model", "served_by", "status"],
         )
         for account, count in self._ledger.requests().items():
-            requests.add_metric([account.consumer, account.model, account.status], count)
-        labels = ["consumer", "model"]
+            labels = [account.consumer, account.model, account.served_by, account.status]
+            requests.add_metric(labels, count)
+        labels = ["consumer", "model", "served_by"]
         documents = CounterMetricFamily("rerank_gateway_documents", "Documents ranked.", labels=labels)
         tokens = CounterMetricFamily("rerank_gateway_tokens", "Token ids that models ran.", labels=labels)
-        for consumer, model, ranked, ran in self._ledger.used():
-            documents.add_metric([consumer, model], ranked)
-            tokens.add_metric([consumer, model], ran)
+        for user, ranked, ran in self._ledger.used():
+            documents.add_metric([*user], ranked)
+            tokens.add_metric([*user], ran)
         yield from (requests, documents, tokens)
 
 

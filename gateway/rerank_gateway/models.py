@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from rerank_api.rerank_consumer import ALL_MODELS
+from rerank_api.rerank_model import MAX_WEIGHT
 from rerank_api.status import ModelState
 
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -63,12 +64,35 @@ class ServedModel:
     """Hosts whose requests reach this model where they name none, in lower case."""
     from_zero: bool = False
     """Whether a request wakes it: without replicas, its requests wait for the first one."""
+    weight: int | None = None
+    """The RerankModel's part, 0 to 1000, of the names that it shares; None where it shares none."""
 
     def __post_init__(self) -> None:
         if not self.name or not self.model:
             raise ValueError("a served model needs a public name and the name of its RerankModel")
+        if self.weight is not None and not 0 <= self.weight <= MAX_WEIGHT:
+            raise ValueError(f"the weight {self.weight} of model {self.name!r} is not in 0 to {MAX_WEIGHT}")
         if self.progress is not None and not 0 <= self.progress <= 1:
             raise ValueError(f"the progress {self.progress} of model {self.name!r} is not between 0 and 1")
+
+    @property
+    def parts(self) -> "tuple[Part, ...]":
+        """Who answers under this name; more than one where RerankModels share it."""
+        return (Part(self, 1),)
+
+    @property
+    def wakes(self) -> str:
+        """The RerankModel that a request wakes."""
+        return self.model
+
+
+@dataclass(frozen=True)
+class Part:
+    """One RerankModel's part of the requests for a public name."""
+
+    model: ServedModel
+    weight: int
+    """Beside those of the others that take traffic; 0 is none."""
 
 
 @dataclass(frozen=True)

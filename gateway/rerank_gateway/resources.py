@@ -7,18 +7,19 @@ Why each value is what it is: docs/decisions/0004-the-agent-speaks-delta-ads.md.
 import functools
 import hashlib
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
 from envoy.config.core.v3 import (
     address_pb2,
+    base_pb2,
     config_source_pb2,
     extension_pb2,
     protocol_pb2,
 )
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+from envoy.extensions.load_balancing_policies.common.v3 import common_pb2
 from envoy.extensions.load_balancing_policies.least_request.v3 import least_request_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.type.v3 import percent_pb2
@@ -29,11 +30,13 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 
 from rerank_api.rerank_model import MAX_REPLICAS
 from rerank_gateway.clusters import HOST_PREFIX
-from rerank_gateway.models import Endpoint
+from rerank_gateway.models import Endpoint, Part, ServedModel
+from rerank_gateway.usage import OWNER
 
 # The generated classes carry no type information: to the type checker both are Any.
 Cluster: TypeAlias = cluster_pb2.Cluster
 ClusterLoadAssignment: TypeAlias = endpoint_pb2.ClusterLoadAssignment
+Metadata: TypeAlias = base_pb2.Metadata
 
 _TYPES = "type.googleapis.com"
 CLUSTER_TYPE = f"{_TYPES}/envoy.config.cluster.v3.Cluster"
@@ -97,40 +100,50 @@ def _nameless_cluster() -> Cluster:
     )
 
 
-def load_assignment(
-    name: str, endpoints: Iterable[Endpoint], activator: Path | None = None
-) -> ClusterLoadAssignment:
+def load_assignment(name: str, model: ServedModel, activator: Path | None = None) -> ClusterLoadAssignment:
     """Build a cluster's endpoints, sorted and each once, whatever order the source tells them in.
 
-    With an activator, a unix socket, that takes the requests for as long as no replica is healthy.
+    The replicas of each RerankModel are a locality. Envoy first picks one by weight, among those that have a
+    healthy replica, then a replica in it. An activator is a unix socket that takes the requests for as long
+    as no replica is healthy.
 
     Each cluster has endpoints under its own name, though aliases share theirs: Envoy stalls for 15 s where
     two clusters ask for one name.
     """
-    told = [_lb_endpoint(endpoint) for endpoint in sorted(set(endpoints))]
-    group = endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=told)
-    if activator is None:
-        return endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=[group] if told else [])
-    return endpoint_pb2.ClusterLoadAssignment(
-        cluster_name=name,
-        endpoints=[
-            group,
-            endpoint_components_pb2.LocalityLbEndpoints(priority=1, lb_endpoints=[_at_socket(activator)]),
-        ],
+    groups = [_replicas(part) for part in model.parts if part.weight and part.model.endpoints]
+    built = endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=groups)
+    if activator is not None:
+        built.endpoints.extend(
+            [
+                *(() if groups else (endpoint_components_pb2.LocalityLbEndpoints(),)),
+                endpoint_components_pb2.LocalityLbEndpoints(priority=1, lb_endpoints=[_at_socket(activator)]),
+            ]
+        )
+    if activator is not None or len(groups) > 1:
         # By default a share of the requests leaves as soon as fewer than 72 % of the replicas are healthy.
-        policy=endpoint_pb2.ClusterLoadAssignment.Policy(
-            overprovisioning_factor=UInt32Value(value=100 * MAX_REPLICAS)
-        ),
+        built.policy.overprovisioning_factor.value = 100 * MAX_REPLICAS
+    return built
+
+
+def _replicas(part: Part) -> endpoint_components_pb2.LocalityLbEndpoints:
+    """Return the replicas of one RerankModel, each with whose it is: the access log says who answered."""
+    owner = base_pb2.Metadata()
+    owner.filter_metadata[OWNER[0]].fields[OWNER[1]].string_value = part.model.model
+    return endpoint_components_pb2.LocalityLbEndpoints(
+        locality=base_pb2.Locality(region=part.model.model),
+        load_balancing_weight=UInt32Value(value=part.weight),
+        lb_endpoints=[_lb_endpoint(endpoint, owner) for endpoint in sorted(set(part.model.endpoints))],
     )
 
 
-def _lb_endpoint(endpoint: Endpoint) -> endpoint_components_pb2.LbEndpoint:
+def _lb_endpoint(endpoint: Endpoint, owner: Metadata) -> endpoint_components_pb2.LbEndpoint:
     return endpoint_components_pb2.LbEndpoint(
         endpoint=endpoint_components_pb2.Endpoint(
             address=address_pb2.Address(
                 socket_address=address_pb2.SocketAddress(address=endpoint.address, port_value=endpoint.port)
             )
-        )
+        ),
+        metadata=owner,
     )
 
 
@@ -143,9 +156,11 @@ def _at_socket(path: Path) -> endpoint_components_pb2.LbEndpoint:
 
 
 def _least_request() -> cluster_pb2.LoadBalancingPolicy:
-    """Pick the replica with the fewest requests in flight, looking at all of them."""
+    """Pick a RerankModel by weight, and of its replicas the one with the fewest requests in flight."""
+    by_weight = common_pb2.LocalityLbConfig.LocalityWeightedLbConfig()
     policy = least_request_pb2.LeastRequest(
-        selection_method=least_request_pb2.LeastRequest.SelectionMethod.FULL_SCAN
+        selection_method=least_request_pb2.LeastRequest.SelectionMethod.FULL_SCAN,
+        locality_lb_config=common_pb2.LocalityLbConfig(locality_weighted_lb_config=by_weight),
     )
     extension = extension_pb2.TypedExtensionConfig(
         name="envoy.load_balancing_policies.least_request", typed_config=packed(policy)

@@ -2,12 +2,12 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from rerank_gateway import credentials, limiting, resources
+from rerank_gateway import credentials, limiting, resources, sharing
 from rerank_gateway.auth import GRANTS_FILTER, KEYS_FILTER
 from rerank_gateway.budgets import Debt
 from rerank_gateway.clusters import HOST_PREFIX, NAME_PREFIX, host_cluster, name_cluster
@@ -79,8 +79,10 @@ def build(view: View, previous: Snapshot | None = None, activator: Path | None =
     `activator` is the unix socket for requests to models that may be woken and have no replica.
     A model that is the same in `previous` brings its resources along: only what changed is serialised.
     """
-    models, contested_names = _settle("name", ((model.name, model) for model in view.models))
-    hosts, contested_hosts = _settle("host", ((host, model) for model in view.models for host in model.hosts))
+    models, contested_names = _settle("name", ((model.name, model) for model in view.models), sharing.settle)
+    hosts, contested_hosts = _settle(
+        "host", ((host, model) for model in view.models for host in model.hosts), _oldest
+    )
     consumers = {
         consumer.name: consumer
         for consumer in sorted(view.consumers, key=lambda one: (one.name, one.digests, one.models))
@@ -102,7 +104,7 @@ def build(view: View, previous: Snapshot | None = None, activator: Path | None =
             else:
                 clusters[key] = _resource(resources.cluster(key))
                 assignments[key] = _resource(
-                    resources.load_assignment(key, model.endpoints, activator if model.from_zero else None)
+                    resources.load_assignment(key, model, activator if model.from_zero else None)
                 )
     return Snapshot(
         models,
@@ -138,23 +140,30 @@ def changed(old: Resources, new: Resources) -> set[str]:
 
 
 def _settle(
-    what: Literal["name", "host"], claimed: Iterable[tuple[str, ServedModel]]
+    what: Literal["name", "host"],
+    claimed: Iterable[tuple[str, ServedModel]],
+    settle: Callable[[str, Sequence[ServedModel]], tuple[ServedModel, tuple[str, ...]]],
 ) -> tuple[dict[str, ServedModel], tuple[Contest, ...]]:
-    """Give each public name, or each host, to the oldest RerankModel that claims it, sorted by what it is."""
+    """Say who has each public name, or each host, sorted by what it is.
+
+    `settle` is told the claimants, the oldest first, and returns what is served and who claims it in vain.
+    """
     claims: defaultdict[str, list[ServedModel]] = defaultdict(list)
     for name, model in claimed:
         claims[name].append(model)
-    settled = {
-        name: claimants[0] if len(claimants) == 1 else min(claimants, key=_seniority)
-        for name, claimants in sorted(claims.items())
-    }
-    contests = tuple(
-        Contest(name, winner.model, losers, what)
-        for name, winner in settled.items()
-        if len(claims[name]) > 1
-        and (losers := tuple(sorted({claim.model for claim in claims[name]} - {winner.model})))
-    )
-    return settled, contests
+    settled, contests = {}, []
+    for name, claimants in sorted(claims.items()):
+        claimants.sort(key=_seniority)
+        settled[name], losers = settle(name, claimants)
+        if losers:
+            contests.append(Contest(name, claimants[0].model, losers, what))
+    return settled, tuple(contests)
+
+
+def _oldest(_: str, claimants: Sequence[ServedModel]) -> tuple[ServedModel, tuple[str, ...]]:
+    """Give a host to the oldest: hosts are not shared."""
+    oldest = claimants[0]
+    return oldest, tuple(sorted({claimant.model for claimant in claimants} - {oldest.model}))
 
 
 def _owners(consumers: Mapping[str, Consumer]) -> tuple[dict[str, str], tuple[Contest, ...]]:
@@ -176,8 +185,9 @@ def _doors(models: Mapping[str, ServedModel], hosts: Mapping[str, ServedModel]) 
     names: dict[str, set[str]] = {model.model: set() for model in hosts.values()}
     if names:
         for name, model in models.items():
-            if model.model in names:
-                names[model.model].add(name)
+            for part in model.parts:
+                if part.model.model in names:
+                    names[part.model.model].add(name)
     return {host: frozenset(names[model.model]) for host, model in hosts.items()}
 
 
@@ -212,8 +222,9 @@ def _seniority(model: ServedModel) -> tuple[object, ...]:
     """
     namespace, _, name = model.model.rpartition("/")
     progress = -1.0 if model.progress is None else model.progress
+    weight = -1 if model.weight is None else model.weight
     rest = (model.name, model.state, model.message, model.endpoints, progress, model.hosts, model.from_zero)
-    return (model.created, namespace, name, *rest)
+    return (model.created, namespace, name, *rest, weight)
 
 
 def _resource(

@@ -4,7 +4,7 @@ Format, JSON in UTF-8::
 
     {"version": 1, "models": [{"name", "model", "state", "message", "created", "progress",
                                "endpoints": [{"address", "port"}], "hosts": [""],
-                               "from_zero"}],
+                               "from_zero", "weight"}],
                   "consumers": [{"name", "digests": [""], "models": [""],
                                  "requests_per_minute", "tokens_per_minute"}]}
 

@@ -1,4 +1,4 @@
-"""What an answer cost: from a server's headers, which no caller sees, to the access log and to the agent.
+"""What an answer cost, and who gave it: from its headers, which no caller sees, to the agent and the log.
 
 Fields: `envoy.extensions.filters.http.header_to_metadata.v3.Config` and
 `envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig`.
@@ -14,11 +14,18 @@ NAMESPACE: Final = "rerank.usage"
 TOKENS: Final = "tokens"
 DOCUMENTS: Final = "documents"
 
+OWNER: Final = ("rerank", "model")
+"""Namespace and key of each replica's metadata in Envoy: whose it is, as `ServedModel.model` names it."""
+
+SERVED_BY: Final = "served_by"
+"""The RerankModel whose replica a request was sent to last, in logs."""
+
 LOGGED_USAGE: Final = {
+    SERVED_BY: f"%UPSTREAM_METADATA({':'.join(OWNER)})%",
     DOCUMENTS: f"%DYNAMIC_METADATA({NAMESPACE}:{DOCUMENTS})%",
     TOKENS: f"%DYNAMIC_METADATA({NAMESPACE}:{TOKENS})%",
 }
-"""Fields of the access log; null where no server ranked anything."""
+"""Fields of the access log; null where no replica was asked, or ranked anything."""
 
 FLUSH: Final = "0.100s"
 """How long an entry may wait for others before it is sent to the agent."""
@@ -61,7 +68,15 @@ def usage_log(agent_grpc_cluster: str) -> Json:
                 "transport_api_version": "V3",
                 "grpc_service": {"envoy_grpc": {"cluster_name": agent_grpc_cluster}},
                 "buffer_flush_interval": FLUSH,
+                "custom_tags": [_owner_tag()],
             },
             "additional_request_headers_to_log": [MODEL_HEADER],
         },
     }
+
+
+def _owner_tag() -> Json:
+    """Return the tag that says whose replica a request was sent to; none where it was sent to none."""
+    namespace, key = OWNER
+    where = {"kind": {"host": {}}, "metadata_key": {"key": namespace, "path": [{"key": key}]}}
+    return {"tag": SERVED_BY, "metadata": where}

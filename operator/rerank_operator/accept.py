@@ -34,6 +34,7 @@ ACTED_ON = frozenset(
         "spec.source.pvc",
         "spec.template",
         "spec.verify",
+        "spec.weight",
     }
 )
 
@@ -48,7 +49,6 @@ SENTENCES = {
         "the operator does not act on this source yet: copy the model to a volume and give source.pvc"
     ),
     "spec.autoscaling": "the operator runs as many replicas as spec.replicas says: give that instead",
-    "spec.weight": "the operator does not share a name between models yet: remove it",
 }
 
 
@@ -127,7 +127,7 @@ def server_manifest(model: RerankModel) -> str:
     spec = model.spec.model_copy(
         update={
             "source": _inside_the_pod(model.spec.source), "replicas": None, "resources": None,
-            "profile": None, "cache": None, "ingress": None, "template": None,
+            "profile": None, "cache": None, "ingress": None, "template": None, "weight": None,
         }
     )  # fmt: skip
     content = {

@@ -18,7 +18,7 @@ from rerank_operator.observed import FINGERPRINT, Observed, Pod, Words, complain
 from rerank_operator.pods import Obstacle, Reason, sentence
 from rerank_operator.settings import Settings
 from rerank_operator.status import Seen, runnable, status_for
-from rerank_operator.world import World, claimed, host_claim, public_names
+from rerank_operator.world import World, claim_of, claimant, claimed, host_claim, public_names
 
 LOOK_WHILE_INCOMPLETE_S = 5.0
 LOOK_WHILE_PREPARED_S = 15.0
@@ -82,7 +82,7 @@ class Reconciler:
         names = public_names(raw)
         holders = self.world.holders(claimed(raw))
         wanted: tuple[dict[str, Any], ...] = ()
-        host_holder = holders.get(host_claim(raw) or "")
+        host_holder = next(map(claimant, holders.get(host_claim(raw) or "", ())), None)
         obstacle = None
         is_whole = True
         if isinstance(verdict, Model):
@@ -99,6 +99,7 @@ class Reconciler:
             generation=raw["metadata"]["generation"],
             verdict=verdict,
             names=names,
+            claim=claim_of(raw),
             holders=holders,
             observed=observed,
             before=before,

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from rerank_api.name_sharing import Claim, advice, share
 from rerank_api.names import MODEL_LABEL
 from rerank_api.rerank_model import NameStatus, RerankModelStatus, VerificationResult
 from rerank_api.status import SLOWEST_FIRST, ConditionType, ModelState
@@ -13,9 +14,12 @@ from rerank_operator.keys import Key
 from rerank_operator.observed import Observed, Pod
 from rerank_operator.pods import Obstacle, Reason, Standing, sentence, standing
 from rerank_operator.settings import Settings
+from rerank_operator.world import claimant
 
 _LONGEST_FACT = 200
 """Characters of a field that names a thing, as of RerankModelStatus."""
+_LONGEST_NOTE = 1024
+"""Characters of what is said of a name, as of NameStatus."""
 _OF_VERIFICATION = frozenset({Reason.VERIFIED, Reason.VERIFICATION_FAILED, Reason.NOT_VERIFIED})
 
 
@@ -28,8 +32,10 @@ class Seen:
     verdict: Verdict
     names: tuple[str, ...]
     """The public names that the model claims."""
-    holders: Mapping[str, Key]
-    """Who keeps each of them."""
+    claim: Claim
+    """What it claims them by."""
+    holders: Mapping[str, tuple[Claim, ...]]
+    """Who keeps each of them, the oldest first."""
     observed: Observed
     before: RerankModelStatus
     obstacle: Obstacle | None = None
@@ -39,7 +45,7 @@ class Seen:
 
 def status_for(seen: Seen, settings: Settings, now: datetime) -> RerankModelStatus:
     """Say how a model stands."""
-    names = tuple(_name(name, seen.key, seen.holders.get(name)) for name in seen.names)
+    names = tuple(_name(name, seen.claim, seen.holders.get(name, ())) for name in seen.names)
     accepted = _accepted(seen, names)
     stands = _standing(seen, accepted)
     said = (accepted, _available(seen.observed), _verified(seen), _ready(stands))
@@ -64,16 +70,30 @@ def status_for(seen: Seen, settings: Settings, now: datetime) -> RerankModelStat
     )
 
 
-def runnable(names: Iterable[str], key: Key, holders: Mapping[str, Key]) -> bool:
+def runnable(names: Iterable[str], key: Key, holders: Mapping[str, tuple[Claim, ...]]) -> bool:
     """Say whether a model has a name to be asked by; without one no server is started for it."""
-    return any(holders.get(name) == key for name in names)
+    return any(key in map(claimant, holders.get(name, ())) for name in names)
 
 
-def _name(name: str, key: Key, holder: Key | None) -> NameStatus:
-    if holder in {None, key}:
-        return NameStatus(name=name, accepted=True)
-    message = f"The older model {holder} has this name: choose another in spec.names, or remove it there."
-    return NameStatus(name=name, accepted=False, message=message)
+def _name(name: str, claim: Claim, holders: tuple[Claim, ...]) -> NameStatus:
+    others = [holder for holder in holders if claimant(holder) != claimant(claim)]
+    if holders and len(others) == len(holders):
+        message = f"The older model {holders[0]} has this name: {advice(name, claim, holders[0])}."
+        return NameStatus(name=name, accepted=False, message=message)
+    message = _sharing(name, claim, others)
+    return NameStatus(
+        name=name, accepted=True, message=shortened(message, _LONGEST_NOTE) if message else None
+    )
+
+
+def _sharing(name: str, claim: Claim, others: list[Claim]) -> str | None:
+    """Say how a model's part of a name's requests is more or less than all."""
+    own = share(name, claim)
+    none = "" if own else ", and so no request by this name"
+    if others:
+        beside = ", ".join(f"{other} ({share(name, other)})" for other in others)
+        return f"Shared by weight with {beside}; spec.weight here is {own}{none}."
+    return None if own else f"spec.weight is 0{none}."
 
 
 def _accepted(seen: Seen, names: tuple[NameStatus, ...]) -> Said:

@@ -2,22 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
+from rerank_api.name_sharing import Claim, holders
 from rerank_api.names import seniority
 from rerank_operator.errors import RestoredError
 from rerank_operator.keys import KINDS, MODEL, POD, Key, Kind, Manifest, key_of
 
 REMEMBERED = 10_000
 """Objects that are gone, of which this is remembered until the next list: what is told late is soon told."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A model that wants a public name, in the order of who keeps it: the oldest."""
-
-    seniority: tuple[str, str, str]
-    key: Key
 
 
 class World:
@@ -113,13 +106,9 @@ class World:
         places = sorted(place for kind, place in self._of_model.get(key, ()) if kind is POD)
         return tuple(self._objects[POD][place] for place in places)
 
-    def holders(self, names: Iterable[str]) -> Mapping[str, Key]:
-        """Say which model keeps each public name, or host as `host_claim` writes it."""
-        return {
-            name: min(self._claims[name], key=lambda claim: claim.seniority).key
-            for name in names
-            if self._claims.get(name)
-        }
+    def holders(self, names: Iterable[str]) -> Mapping[str, tuple[Claim, ...]]:
+        """Say who keeps each public name, or host as `host_claim` writes it, the oldest first."""
+        return {name: holders(name, self._claims[name]) for name in names if self._claims.get(name)}
 
     def _is_late(self, kind: Kind, place: Key, version: int) -> bool:
         """Say whether newer word has been heard of what has a name, or that nothing has it."""
@@ -137,13 +126,13 @@ class World:
         if kind is not MODEL:
             self._of_model[key].add((kind, place))
             return concerned | {key}
-        claims = [(name, _claim(manifest)) for name in claimed(manifest)]
-        for name, claim in claims:
+        claims = _claims(manifest)
+        for name, claim in claims.items():
             self._claims[name].add(claim)
-        return concerned | {key} | self._claimants(name for name, _ in claims)
+        return concerned | {key} | self._claimants(claims)
 
     def _claimants(self, names: Iterable[str]) -> set[Key]:
-        return {claim.key for name in names for claim in self._claims.get(name, ())}
+        return {claimant(claim) for name in names for claim in self._claims.get(name, ())}
 
     def _forget(self, kind: Kind, place: Key) -> frozenset[Key]:
         known = self._objects[kind].pop(place, None)
@@ -158,8 +147,8 @@ class World:
                 del self._of_model[key]
             return frozenset({key})
         concerned = {key}
-        for name in claimed(known):
-            self._claims[name].discard(_claim(known))
+        for name, claim in _claims(known).items():
+            self._claims[name].discard(claim)
             concerned |= self._claimants((name,))
             if not self._claims[name]:
                 del self._claims[name]
@@ -186,10 +175,22 @@ def claimed(manifest: Manifest) -> tuple[str, ...]:
     return public_names(manifest) if host is None else (*public_names(manifest), host)
 
 
-def _claim(manifest: Manifest) -> Claim:
-    metadata = manifest["metadata"]
+def claim_of(manifest: Manifest) -> Claim:
+    """Return a model's claim to any of its public names."""
+    metadata, weight = manifest["metadata"], manifest.get("spec", {}).get("weight")
     namespace, name = metadata["namespace"], metadata["name"]
-    return Claim(seniority(metadata["creationTimestamp"], namespace, name), Key(namespace, name))
+    return Claim(seniority(metadata["creationTimestamp"], namespace, name), namespace, name, weight)
+
+
+def claimant(claim: Claim) -> Key:
+    """Return the model that claims."""
+    return Key(claim.namespace, claim.model)
+
+
+def _claims(manifest: Manifest) -> dict[str, Claim]:
+    """Return all claims of a model. Its host it shares with nobody."""
+    claim, host = claim_of(manifest), host_claim(manifest)
+    return {name: replace(claim, weight=None) if name == host else claim for name in claimed(manifest)}
 
 
 def _place(manifest: Manifest) -> Key:

@@ -155,7 +155,6 @@ def test_a_model_shows_what_its_users_ask_first() -> None:
 def test_the_defaults_are_those_of_the_types() -> None:
     """What an API server fills in is what a laptop assumes."""
     fixed = {
-        "spec.weight": 100,
         "spec.scoring.family": "auto",
         "spec.scoring.activation": "none",
         "spec.scoring.dtype": "auto",

@@ -40,7 +40,7 @@ def document(text: str) -> Document:
             id="fields beside one that is acted on",
         ),
         pytest.param(
-            [SOURCE, "weight: 100", "scoring: {family: auto}", "verify: {}"],
+            [SOURCE, "scoring: {family: auto}", "verify: {}"],
             {"spec.source"},
             [],
             id="defaults written out ask for nothing",

@@ -152,6 +152,26 @@ def test_a_name_changes_its_model_only_once_it_is_answered_there(
     assert dict(plan(World(wanted, SERVING_OLD, (*BOTH_OLD, *new)), NOW).serving) == serving
 
 
+C_NEW = Version("c", "new", ("x",), 1, "{}", weight=5)
+
+
+@pytest.mark.parametrize(
+    ("ready", "weight", "goes"),
+    [
+        pytest.param((), 5, False, id="none is ready"),
+        pytest.param((C_NEW,), 5, True, id="one is ready"),
+        pytest.param((C_NEW,), 0, False, id="the one that is ready has no part of it"),
+    ],
+)
+def test_a_name_goes_to_those_who_share_it_once_one_of_them_answers(
+    ready: tuple[Version, ...], weight: int, goes: bool
+) -> None:
+    heirs = (replace(B_NEW, weight=95), replace(C_NEW, weight=weight))
+    replicas = (*BOTH_OLD, replica(3, A_NEW), *(replica(4, version) for version in ready))
+    world = World((A_NEW, *heirs), SERVING_OLD, replicas)
+    assert plan(world, NOW).serving["a"] == (A_NEW if goes else A_OLD)
+
+
 def test_a_name_that_nobody_answers_any_more_does_not_hold_its_model_back() -> None:
     world = World((A_NEW, B_NEW), SERVING_OLD, (replica(2, B_OLD), replica(3, A_NEW)))
     assert plan(world, NOW).serving["a"] == A_NEW

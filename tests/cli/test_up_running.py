@@ -159,8 +159,8 @@ def test_a_manifest_that_breaks_is_told_with_its_line_and_changes_nothing(runnin
 def test_a_field_that_the_runner_does_not_act_on_is_refused_while_running(running: Any, folder: Path) -> None:
     manifest = folder / "panda.yaml"
     good = manifest.read_text(encoding="utf-8")
-    manifest.write_text(good.replace("spec:", "spec:\n  weight: 5"), encoding="utf-8")
-    running.wait_for(r"panda\.yaml:\d+: spec\.weight: the local runner does not")
+    manifest.write_text(good.replace("spec:", "spec:\n  profile: gpu"), encoding="utf-8")
+    running.wait_for(r"panda\.yaml:\d+: spec\.profile: the local runner does not")
     manifest.write_text(good, encoding="utf-8")
     assert running.rank("panda").status_code == 200
 
@@ -210,11 +210,42 @@ def test_added_and_removed_manifests_take_effect(
         folder, "young", source={"file": {"path": str(tiny_model)}}, names=["tiny", "young"]
     )
     running.wait_until_served("young")
-    assert "Another model has this name already: `tiny` (tiny)" in running.models()["young"]["message"]
+    assert "Another model has the name `tiny` already (tiny): " in running.models()["young"]["message"]
     assert running.models()["tiny"]["owned_by"] == "tiny"
     added.unlink()
     running.wait_for("^young: removed")
     wait_until(lambda: running.rank("young").status_code == 404, "the gateway to forget it")
+
+
+def test_two_models_share_a_name_by_weight_and_another_weight_starts_no_server(
+    running: Any, folder: Path, write_manifest: Any, tiny_model: Path, wait_until: Any
+) -> None:
+    source = {"file": {"path": str(tiny_model)}}
+
+    def write(name: str, weight: int, *names: str) -> Path:
+        made: Path = write_manifest(folder, name, source=source, names=[*names, name], weight=weight)
+        return made
+
+    def weights() -> dict[str, int]:
+        shared = running.models()["shared"]
+        return {part["model"]: part["weight"] for part in shared.get("shared_by", ())}
+
+    made = [write("stable", 1, "shared"), write("canary", 0, "shared")]
+    running.wait_until_served("stable")
+    running.wait_until_served("canary")
+    assert running.wait_for_state("shared", "Ready")["owned_by"] == "stable"
+    assert weights() == {"stable": 1, "canary": 0}
+    server = running.child("rerank_server", "/canary-")
+    with Load(running.url, "shared") as load:
+        write("canary", 1, "shared")
+        wait_until(lambda: weights() == {"stable": 1, "canary": 1}, "the canary has a part")
+        write("stable", 1)
+        wait_until(lambda: not weights(), "the canary has the name alone")
+    assert only_successes(load), load.answers
+    assert running.child("rerank_server", "/canary-") == server
+    for file in made:
+        file.unlink()
+    running.wait_for("^canary: removed")
 
 
 def test_a_model_without_replicas_is_idle(

@@ -80,12 +80,12 @@ def test_a_model_is_shown_as_ready_once_the_gateway_sends_requests_there(
     listed: dict[str, ModelState], shown: ModelState
 ) -> None:
     (standing,) = standings(World((ONE,), {"bge": ONE}, (replica(ONE, ServerState.READY),)))
-    assert as_routed(standing, listed).state is shown
+    assert as_routed(standing, {(name, "bge"): state for name, state in listed.items()}).state is shown
 
 
 def test_what_is_not_ready_is_shown_as_it_is_whatever_the_gateway_knows() -> None:
     (standing,) = standings(World((ONE,), {"bge": ONE}, (replica(ONE, ServerState.LOADING),)))
-    assert as_routed(standing, {"bge": ModelState.READY, "BAAI/bge": ModelState.READY}) == standing
+    assert as_routed(standing, {(name, "bge"): ModelState.READY for name in ONE.names}) == standing
 
 
 def test_a_crashed_server_is_told_in_words_until_another_is_there() -> None:
@@ -113,7 +113,7 @@ def test_what_serves_stays_ready_whatever_its_replacement_does(state: ServerStat
 
 def test_each_public_name_is_an_entry_of_its_own() -> None:
     models = standings(World((ONE,), {"bge": ONE}, (replica(ONE, ServerState.READY),)))
-    entries = served(models, {"bge": "bge", "BAAI/bge": "bge"}, {"bge": 7})
+    entries = served(models, {"bge": ["bge"], "BAAI/bge": ["bge"]}, {"bge": 7})
     assert [entry.name for entry in entries] == ["BAAI/bge", "bge"]
     assert {(entry.model, entry.created, entry.endpoints[0].port) for entry in entries} == {("bge", 7, 9000)}
 
@@ -121,7 +121,8 @@ def test_each_public_name_is_an_entry_of_its_own() -> None:
 def test_a_name_that_only_the_replacement_knows_has_no_endpoint_yet() -> None:
     replicas = (replica(ONE, ServerState.READY), replica(NEW, ServerState.LOADING))
     models = standings(World((NEW,), {"bge": ONE}, replicas))
-    entries = {entry.name: entry for entry in served(models, {"bge": "bge", "bge:v2": "bge"}, {"bge": 0})}
+    granted = {"bge": ["bge"], "bge:v2": ["bge"]}
+    entries = {entry.name: entry for entry in served(models, granted, {"bge": 0})}
     assert entries["bge"].endpoints
     assert entries["bge:v2"].endpoints == ()
     assert entries["bge:v2"].state is ModelState.LOADING
@@ -131,7 +132,7 @@ def test_a_name_that_moves_to_another_model_is_served_by_the_old_owner_until_the
     heir = Version("heir", "one", ("bge",), 1, "{}")
     before = replace(ONE, names=("bge",))
     after = replace(ONE, fingerprint="renamed", names=("retired",))
-    owners = {"retired": "bge", "bge": "heir"}
+    owners = {"retired": ["bge"], "bge": ["heir"]}
     created = {"bge": 0, "heir": 0}
     heir_before = replace(heir, fingerprint="zero", names=("heir",))
     serving = {"bge": before, "heir": heir_before}
@@ -156,3 +157,40 @@ def test_a_model_whose_names_all_belong_to_others_says_so() -> None:
     assert standing.state is ModelState.FAILED
     assert standing.message == "Another model has this name already."
     assert served((standing,), {}, {"bge": 0}) == ()
+
+
+STABLE = Version("stable", "one", ("bge",), 1, "{}", weight=95)
+CANARY = Version("canary", "one", ("bge", "canary"), 1, "{}", weight=5)
+AGES = {"stable": 1, "canary": 2}
+SHARED = {"bge": ["stable", "canary"], "canary": ["canary"]}
+
+
+def test_a_name_that_two_share_has_an_entry_of_each_with_its_weight() -> None:
+    replicas = (replica(STABLE, ServerState.READY), replica(CANARY, ServerState.LOADING))
+    models = standings(World((STABLE, CANARY), {"stable": STABLE, "canary": CANARY}, replicas))
+    entries = [
+        (entry.name, entry.model, entry.weight, bool(entry.endpoints))
+        for entry in served(models, SHARED, AGES)
+    ]
+    assert entries == [
+        ("bge", "stable", 95, True),
+        ("bge", "canary", 5, False),
+        ("canary", "canary", 5, False),
+    ]
+
+
+def test_a_weight_counts_at_once_though_the_servers_of_the_change_are_not_ready() -> None:
+    before = replace(STABLE, fingerprint="zero", weight=None)
+    replicas = (replica(before, ServerState.READY), replica(CANARY, ServerState.READY))
+    models = standings(World((STABLE, CANARY), {"stable": before, "canary": CANARY}, replicas))
+    weights = {entry.model: entry.weight for entry in served(models, SHARED, AGES) if entry.name == "bge"}
+    assert weights == {"stable": 95, "canary": 5}
+
+
+def test_who_serves_a_name_by_the_way_does_not_share_it() -> None:
+    """Its new servers will not answer to it any more."""
+    leaving = replace(CANARY, fingerprint="two", names=("canary",))
+    replicas = (replica(STABLE, ServerState.READY), replica(CANARY, ServerState.READY))
+    models = standings(World((STABLE, leaving), {"stable": STABLE, "canary": CANARY}, replicas))
+    entries = served(models, {"bge": ["stable"], "canary": ["canary"]}, AGES)
+    assert [(entry.name, entry.model) for entry in entries] == [("bge", "stable"), ("canary", "canary")]

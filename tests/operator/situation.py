@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from rerank_api.name_sharing import Claim
+from rerank_api.names import seniority
 from rerank_api.rerank_model import Condition, RerankModelStatus
 from rerank_api.status import ConditionType, ServerState, ServerStatus, Verification
 from rerank_operator.accept import accept
@@ -13,6 +15,7 @@ from rerank_operator.observed import Words, observe
 from rerank_operator.pods import Obstacle
 from rerank_operator.settings import Settings
 from rerank_operator.status import Seen, status_for
+from rerank_operator.world import claim_of
 from tests.operator.given import CURRENT, KEY, NOW, Manifest, model, pending, pod, settings
 
 SCORES = Verification(checked=12, max_deviation=0.00123, passed=True)
@@ -30,6 +33,10 @@ STOPPED = {"exitCode": 1, "reason": "Error", "message": "Traceback:\n  ...\nValu
 PAUSES = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s restarting"}}
 
 
+def claim(key: Key, weight: int | None = None) -> Claim:
+    return Claim(seniority("", *key), *key, weight)
+
+
 @dataclass(frozen=True)
 class Situation:
     """What was seen of a model that wants `replicas`."""
@@ -42,7 +49,7 @@ class Situation:
     deployment: Mapping[str, Any] | None = field(default_factory=dict)
     """Its status."""
     spec: Mapping[str, Any] = field(default_factory=dict)
-    holders: Mapping[str, Key] = field(default_factory=lambda: {KEY.name: KEY})
+    holders: Mapping[str, Key | tuple[Claim, ...]] = field(default_factory=lambda: {KEY.name: KEY})
     names: tuple[str, ...] = (KEY.name,)
     obstacle: Obstacle | None = None
     host_holder: Key | None = None
@@ -63,7 +70,10 @@ class Situation:
             generation=self.generation,
             verdict=accept(raw, self.settings),
             names=self.names,
-            holders=self.holders,
+            claim=claim_of(raw),
+            holders={
+                name: held if type(held) is tuple else (claim(held),) for name, held in self.holders.items()
+            },
             observed=observe(
                 None if self.deployment is None else {"status": self.deployment}, self.pods, CURRENT, words
             ),

@@ -54,14 +54,10 @@ def test_a_model_is_accepted_as_its_author_wrote_it() -> None:
             id="replicas by load",
         ),
         pytest.param(
-            {"weight": 5},
-            "spec.weight: the operator does not share a name between models yet: remove it.",
-            id="a share of a name",
-        ),
-        pytest.param(
-            {"weight": 5, "source": {"file": {"path": "bge"}}},
+            {"autoscaling": {"maxReplicas": 4}, "source": {"file": {"path": "bge"}}},
             "spec.source.file: a folder of one machine is for the local runner: give hostPath or pvc, which "
-            "pods can mount; spec.weight: the operator does not share a name between models yet: remove it.",
+            "pods can mount; spec.autoscaling: the operator runs as many replicas as spec.replicas says: "
+            "give that instead.",
             id="two at once are both told",
         ),
         pytest.param(
@@ -152,6 +148,7 @@ def test_texts_reach_the_server_as_they_were_written() -> None:
         pytest.param({"profile": "big"}, id="another profile"),
         pytest.param({"cache": {"claim": "models"}}, id="another cache"),
         pytest.param({"ingress": {"host": "bge.example.com"}}, id="a host"),
+        pytest.param({"weight": 5}, id="a weight"),
         pytest.param({"template": {"labels": {"team": "search"}}}, id="a label"),
     ],
 )

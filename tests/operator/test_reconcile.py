@@ -10,7 +10,7 @@ from rerank_api.status import ConditionType, ModelState, ServerState, ServerStat
 from rerank_operator.keys import DEPLOYMENT, INGRESS, SERVICE, Key
 from rerank_operator.pods import Reason
 from rerank_operator.reconcile import LOOK_WHILE_PREPARED_S, PATIENCE
-from tests.operator.given import KEY, NOW, child, model, pending, settings
+from tests.operator.given import ELSEWHERE, KEY, NOW, child, model, pending, settings
 from tests.operator.in_memory import refusal
 from tests.operator.stage import HOST, Stage, stage
 
@@ -210,7 +210,7 @@ def test_for_a_model_that_is_gone_or_going_nothing_is_done() -> None:
 
 
 def test_a_model_that_was_created_anew_is_read_anew() -> None:
-    it = stage(weight=5)
+    it = stage(**ELSEWHERE)
     it.run()
     assert it.said(ConditionType.ACCEPTED)[1] == Reason.REFUSED
     it.loses("RerankModel")
@@ -219,6 +219,19 @@ def test_a_model_that_was_created_anew_is_read_anew() -> None:
     it.run()
     assert it.said(ConditionType.ACCEPTED)[1] == Reason.ACCEPTED
     assert it.live("Deployment")["metadata"]["ownerReferences"][0]["uid"] == "another"
+
+
+def test_two_models_that_share_a_name_are_both_built_and_a_changed_weight_changes_no_object() -> None:
+    names = ["shared"]
+    elder = model("elder", uid="e", names=names, weight=95)
+    it = Stage().has(elder, model(created="2026-01-02T00:00:00Z", names=names, weight=5))
+    assert it.run() == ["apply Deployment bge", "apply Service bge", "status bge"]
+    [name] = it.status().names
+    assert name.accepted
+    assert name.message == "Shared by weight with search/elder (95); spec.weight here is 5."
+    status = it.live("RerankModel")["status"]
+    it.has(model(created="2026-01-02T00:00:00Z", generation=2, status=status, names=names, weight=10))
+    assert it.run() == ["status bge"]
 
 
 def test_a_status_of_another_version_of_the_operator_is_written_anew() -> None:

@@ -9,7 +9,7 @@ from rerank_operator.errors import ClusterError, EndingError
 from rerank_operator.keys import Key
 from rerank_operator.pods import Reason
 from rerank_operator.reconcile import LOOK_NOW_AND_THEN_S, LOOK_WHILE_INCOMPLETE_S
-from tests.operator.given import UID, Manifest, model, pod
+from tests.operator.given import ELSEWHERE, UID, Manifest, model, pod
 from tests.operator.in_memory import refusal
 from tests.operator.stage import Stage, stage
 
@@ -141,7 +141,7 @@ def test_what_passes_by_itself_is_raised_to_be_tried_again(error: ClusterError, 
 
 
 def test_a_refused_model_is_told_why_and_nothing_is_built() -> None:
-    it = stage(weight=5)
+    it = stage(**ELSEWHERE)
     assert it.run() == ["event Refused", "status bge"]
     assert it.status().state is ModelState.FAILED
     assert it.again is None
@@ -153,7 +153,7 @@ def test_a_model_that_is_refused_later_goes_on_as_it_was() -> None:
     it.run()
     it.has(it.pod(ready=True), it.pod("bge-2", ready=True))
     it.run()
-    it.has(model(generation=2, status=it.live("RerankModel")["status"], weight=5))
+    it.has(model(generation=2, status=it.live("RerankModel")["status"], **ELSEWHERE))
     assert it.run() == ["event Refused", "status bge"]
     assert it.status().state is ModelState.DEGRADED
     assert it.status().ready_replicas == 2
@@ -173,7 +173,7 @@ def test_a_model_without_a_name_of_its_own_is_not_built_until_it_has_one() -> No
 def test_an_event_that_cannot_be_recorded_is_logged_and_does_not_hold_the_status_up(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    it = stage(weight=5)
+    it = stage(**ELSEWHERE)
     it.cluster.refusals["event"] = refusal(403, "events.events.k8s.io is forbidden")
     assert it.run() == ["event Refused", "status bge"]
     assert it.status().state is ModelState.FAILED
@@ -182,7 +182,7 @@ def test_an_event_that_cannot_be_recorded_is_logged_and_does_not_hold_the_status
 
 
 def test_an_event_is_told_though_the_status_is_written_only_later() -> None:
-    it = stage(weight=5)
+    it = stage(**ELSEWHERE)
     it.cluster.refusals["status"] = refusal(409)
     with pytest.raises(ClusterError):
         it.run()
@@ -192,7 +192,7 @@ def test_an_event_is_told_though_the_status_is_written_only_later() -> None:
 
 
 def test_in_a_namespace_that_ends_neither_event_nor_status_is_written() -> None:
-    it = stage(weight=5)
+    it = stage(**ELSEWHERE)
     it.cluster.refusals["event"] = EndingError("record an event", 403, "being terminated")
     with pytest.raises(EndingError):
         it.run()

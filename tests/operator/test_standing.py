@@ -8,7 +8,7 @@ import pytest
 from rerank_api.rerank_model import RerankModelStatus
 from rerank_api.status import ConditionType, ModelState, ServerState
 from rerank_operator.pods import Obstacle, Reason
-from tests.operator.given import KEY, pending, pod
+from tests.operator.given import ELSEWHERE, KEY, pending, pod
 from tests.operator.situation import (
     CRASH,
     EVICTION,
@@ -28,6 +28,11 @@ from tests.operator.situation import (
     replica,
     says,
     waits,
+)
+
+OWN_NAME = (
+    "choose another in spec.names, or remove it there; `bge` is a model's own name (metadata.name), and such "
+    "are not shared."
 )
 
 
@@ -459,18 +464,19 @@ from tests.operator.situation import (
             id="no replicas wanted",
         ),
         pytest.param(
-            Situation(spec={"weight": 5}),
+            Situation(spec=ELSEWHERE),
             ModelState.FAILED,
             Reason.REFUSED,
-            "spec.weight: the operator does not share a name between models yet: remove it.",
+            "spec.source.file: a folder of one machine is for the local runner: give hostPath or pvc, which "
+            "pods can mount.",
             id="refused",
         ),
         pytest.param(
-            Situation((pod(ready=True),), spec={"weight": 5}),
+            Situation((pod(ready=True),), spec=ELSEWHERE),
             ModelState.DEGRADED,
             Reason.REFUSED,
-            "Serving as before the change, which is not acted on: spec.weight: the operator does not share a "
-            "name between models yet: remove it.",
+            "Serving as before the change, which is not acted on: spec.source.file: a folder of one machine is "
+            "for the local runner: give hostPath or pvc, which pods can mount.",
             id="refused while it serves",
         ),
         pytest.param(
@@ -478,15 +484,14 @@ from tests.operator.situation import (
             ModelState.FAILED,
             Reason.NAME_TAKEN,
             "It has no name left to be asked by, and is not started. `bge`: The older model search/older has "
-            "this name: choose another in spec.names, or remove it there.",
+            f"this name: {OWN_NAME}",
             id="its only name is taken",
         ),
         pytest.param(
             Situation((pod(ready=True),), names=("bge", "own"), holders={"bge": OTHER, "own": KEY}),
             ModelState.READY,
             Reason.READY,
-            "1 replica ready. `bge`: The older model search/older has this name: choose another in "
-            "spec.names, or remove it there.",
+            f"1 replica ready. `bge`: The older model search/older has this name: {OWN_NAME}",
             id="one of its names is taken",
         ),
         pytest.param(
@@ -505,9 +510,8 @@ from tests.operator.situation import (
             ),
             ModelState.READY,
             Reason.READY,
-            "1 replica ready. `bge`: The older model search/older has this name: choose another in "
-            "spec.names, or remove it there. The older model search/older has the host of spec.ingress: "
-            "choose another.",
+            f"1 replica ready. `bge`: The older model search/older has this name: {OWN_NAME} The older model "
+            "search/older has the host of spec.ingress: choose another.",
             id="one of its names and its host are taken",
         ),
         pytest.param(
@@ -515,7 +519,7 @@ from tests.operator.situation import (
             ModelState.DEGRADED,
             Reason.NAME_TAKEN,
             "Its replicas run on. It has no name left to be asked by. `bge`: The older model search/older "
-            "has this name: choose another in spec.names, or remove it there.",
+            f"has this name: {OWN_NAME}",
             id="its only name is taken while it serves",
         ),
         pytest.param(

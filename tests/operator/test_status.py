@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
+from rerank_api import name_sharing
+from rerank_api.name_sharing import Claim
+from rerank_api.names import seniority
 from rerank_api.rerank_model import RerankModelStatus, VerificationResult
 from rerank_api.status import ConditionType, ModelState, ServerState, Verification
 from rerank_operator.accept import Refused, accept
 from rerank_operator.keys import Key
 from rerank_operator.pods import Obstacle, Reason
 from rerank_operator.status import runnable
-from tests.operator.given import KEY, NOW, model, pod, settings
+from tests.operator.given import ELSEWHERE, KEY, NOW, model, pod, settings
 from tests.operator.situation import (
     CRASH,
     LOADING,
@@ -22,6 +25,7 @@ from tests.operator.situation import (
     STOPPED,
     WRONG,
     Situation,
+    claim,
     condition,
     replica,
     says,
@@ -142,7 +146,7 @@ def test_a_reason_that_another_version_of_the_operator_gave_stops_nobody() -> No
             id="of whatever version",
         ),
         pytest.param(
-            Situation((pod(ready=True),), spec={"weight": 5}),
+            Situation((pod(ready=True),), spec=ELSEWHERE),
             "True",
             "1 replica answering.",
             id="though refused",
@@ -193,7 +197,8 @@ def test_each_name_is_told_with_who_has_it() -> None:
     lost, kept = status.names
     assert (lost.name, lost.accepted) == ("bge", False)
     assert lost.message == (
-        "The older model search/older has this name: choose another in spec.names, or remove it there."
+        "The older model search/older has this name: choose another in spec.names, or remove it there; `bge` "
+        "is a model's own name (metadata.name), and such are not shared."
     )
     assert (kept.name, kept.accepted, kept.message) == ("a/b", True, None)
     assert status.served_names == "a/b"
@@ -210,7 +215,48 @@ def test_each_name_is_told_with_who_has_it() -> None:
     ],
 )
 def test_a_model_without_a_name_is_not_run(names: list[str], holders: dict[str, Key], runs: bool) -> None:
-    assert runnable(names, KEY, holders) is runs
+    assert runnable(names, KEY, {name: (claim(key),) for name, key in holders.items()}) is runs
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "accepted", "told"),
+    [
+        pytest.param(
+            95, {OTHER: None}, False, "set spec.weight on search/older too to share it.", id="taken"
+        ),
+        pytest.param(
+            95,
+            {OTHER: 5},
+            True,
+            "Shared by weight with search/older (5); spec.weight here is 95.",
+            id="shared",
+        ),
+        pytest.param(
+            0,
+            {OTHER: 5, Key("search", "third"): 1},
+            True,
+            "Shared by weight with search/older (5), search/third (1); spec.weight here is 0, and so no "
+            "request by this name.",
+            id="shared, without a part",
+        ),
+        pytest.param(0, {}, True, "spec.weight is 0, and so no request by this name.", id="alone at 0"),
+        pytest.param(5, {}, True, None, id="alone"),
+    ],
+)
+def test_a_name_says_with_whom_it_is_shared(
+    own: int, others: dict[Key, int | None], accepted: bool, told: str | None
+) -> None:
+    mine = Claim(seniority("2026-01-01T00:00:00Z", *KEY), *KEY, own)
+    claims = [mine, *(claim(key, weight) for key, weight in others.items())]
+    held = name_sharing.holders("shared", claims)
+    status = Situation(spec={"weight": own}, names=("shared",), holders={"shared": held}).status()
+    [name] = status.names
+    assert (name.accepted, status.served_names) == (accepted, "shared" if accepted else None)
+    assert (name.message or "").endswith(told or "")
+    assert bool(name.message) is bool(told)
+    found = condition(status, ConditionType.ACCEPTED)
+    expected = ("True", Reason.ACCEPTED) if accepted else ("False", Reason.NAME_TAKEN)
+    assert (found.status, found.reason) == expected
 
 
 @pytest.mark.parametrize(
@@ -245,7 +291,7 @@ def test_the_devices_of_a_replica_are_told(resources: dict[str, Any], gpu: str |
             "https://bge.example.com",
             id="at its own host, with a certificate",
         ),
-        pytest.param({"weight": 5}, {}, None, id="nowhere, for it is refused"),
+        pytest.param(ELSEWHERE, {}, None, id="nowhere, for it is refused"),
     ],
 )
 def test_clients_are_told_where_to_ask(spec: dict[str, Any], by: dict[str, Any], url: str | None) -> None:
@@ -305,7 +351,7 @@ def test_words_without_end_are_cut_to_what_a_status_holds(situation: Situation) 
 
 
 def test_a_refused_model_is_told_so_in_its_conditions() -> None:
-    verdict = accept(model(weight=5), settings())
+    verdict = accept(model(**ELSEWHERE), settings())
     assert isinstance(verdict, Refused)
-    found = condition(Situation(spec={"weight": 5}).status(), ConditionType.ACCEPTED)
+    found = condition(Situation(spec=ELSEWHERE).status(), ConditionType.ACCEPTED)
     assert (found.status, found.reason, found.message) == ("False", Reason.REFUSED, verdict.message)

@@ -41,6 +41,11 @@ def leaving(manifest: Manifest) -> Manifest:
     return {**manifest, "metadata": {**manifest["metadata"], "deletionTimestamp": NEW}}
 
 
+def held(it: World, name: str) -> list[str]:
+    """Return who keeps a name, or a host."""
+    return [str(claim) for claim in it.holders([name]).get(name, ())]
+
+
 @pytest.mark.parametrize(
     ("models", "holder"),
     [
@@ -67,8 +72,56 @@ def leaving(manifest: Manifest) -> Manifest:
     ],
 )
 def test_the_oldest_model_that_claims_a_name_keeps_it(models: list[Manifest], holder: str | None) -> None:
-    found = world(*models).holders(["bge"])
-    assert {name: str(key) for name, key in found.items()} == ({} if holder is None else {"bge": holder})
+    assert held(world(*models), "bge") == ([] if holder is None else [holder])
+
+
+@pytest.mark.parametrize(
+    ("models", "holders"),
+    [
+        pytest.param(
+            [claim("a", "bge", weight=95), claim("b", "bge", weight=5, created=NEW)],
+            ["search/a", "search/b"],
+            id="both say a weight",
+        ),
+        pytest.param(
+            [claim("a", "bge", weight=95), claim("b", "bge", created=NEW)], ["search/a"], id="one says none"
+        ),
+        pytest.param(
+            [
+                claim("a", "bge", weight=95),
+                claim("b", "bge", created=NEW),
+                claim("b", "bge", weight=5, created=NEW, version=2),
+            ],
+            ["search/a", "search/b"],
+            id="one says it later",
+        ),
+        pytest.param(
+            [
+                claim("a", "bge", weight=95),
+                claim("b", "bge", weight=5, created=NEW),
+                claim("a", "bge", version=2),
+            ],
+            ["search/a"],
+            id="the older takes it back",
+        ),
+        pytest.param(
+            [hosted("a", "bge", weight=95), hosted("b", "bge", weight=5, created=NEW)], [], id="only a host"
+        ),
+    ],
+)
+def test_models_that_say_a_weight_share_a_name(models: list[Manifest], holders: list[str]) -> None:
+    assert held(world(*models), "bge") == holders
+
+
+def test_a_host_is_shared_by_nobody_whatever_their_weights() -> None:
+    models = [hosted(name, "x.example.com", weight=5) for name in ("a", "b")]
+    assert held(world(*models), "//x.example.com") == ["search/a"]
+
+
+def test_who_shares_a_name_hears_of_the_others_weights() -> None:
+    it = world(claim("a", "bge", weight=95), claim("b", "bge", weight=5, created=NEW))
+    changed = claim("b", "bge", weight=10, created=NEW, version=2)
+    assert it.put(changed) == {Key("search", "a"), Key("search", "b")}
 
 
 @pytest.mark.parametrize(
@@ -140,9 +193,9 @@ def test_a_model_on_its_way_out_is_not_worked_on_and_gives_its_names_up_at_once(
     it = world(claim("a", "bge"), claim("b", "bge", created=NEW))
     assert it.put(leaving(claim("a", "bge", version=2))) == {Key("search", "a"), Key("search", "b")}
     assert it.model(Key("search", "a")) is None
-    assert it.holders(["bge"]) == {"bge": Key("search", "b")}
+    assert held(it, "bge") == ["search/b"]
     assert it.remove(leaving(claim("a", "bge", version=3))) == {Key("search", "a")}
-    assert it.holders(["bge"]) == {"bge": Key("search", "b")}
+    assert held(it, "bge") == ["search/b"]
 
 
 @pytest.mark.parametrize(
@@ -175,8 +228,7 @@ def test_a_model_on_its_way_out_is_not_worked_on_and_gives_its_names_up_at_once(
 def test_the_oldest_model_that_claims_a_host_keeps_it(models: list[Manifest], holder: str | None) -> None:
     wanted = host_claim(hosted("any", "x.example.com"))
     assert wanted is not None
-    found = world(*models).holders([wanted])
-    assert {name: str(key) for name, key in found.items()} == ({} if holder is None else {wanted: holder})
+    assert held(world(*models), wanted) == ([] if holder is None else [holder])
 
 
 def test_those_who_want_the_host_of_a_model_hear_of_its_end() -> None:
@@ -279,7 +331,9 @@ class History:
     alive: dict[Key, Manifest] = field(default_factory=dict)
     lists: list[tuple[list[Manifest], int]] = field(default_factory=lambda: [([], 0)])
 
-    def step(self, place: Key, names: tuple[str, ...], created: str, *, leaves: bool) -> None:
+    def step(
+        self, place: Key, names: tuple[str, ...], created: str, weight: int | None, *, leaves: bool
+    ) -> None:
         """Create or change the model there; without names it is gone, if it was there."""
         version = len(self.events) + 1
         if names:
@@ -292,6 +346,7 @@ class History:
                 uid=made["uid"],
                 created=made["creationTimestamp"],
                 version=version,
+                **({} if weight is None else {"weight": weight}),
             )
             self.alive[place] = leaving(now) if leaves else now
             self.events.append(("put", self.alive[place], version))
@@ -305,6 +360,7 @@ STEPS = st.lists(
         st.sampled_from(PLACES),
         st.lists(st.sampled_from(NAMES), unique=True, max_size=2).map(tuple),
         st.sampled_from((OLD, NEW)),
+        st.sampled_from((None, 0, 5)),
         st.booleans(),
     ),
     min_size=1,
@@ -314,8 +370,8 @@ STEPS = st.lists(
 
 def history(steps: list[Any]) -> History:
     made = History()
-    for place, names, created, leaves in steps:
-        made.step(place, names, created, leaves=leaves)
+    for place, names, created, weight, leaves in steps:
+        made.step(place, names, created, weight, leaves=leaves)
     return made
 
 

@@ -94,12 +94,16 @@ async def answers(run_dir: Path, wanted: Answers) -> bool:
     return False
 
 
-async def listed(run_dir: Path) -> Mapping[str, ModelState]:
-    """Return the state of each public name as the gateway lists it; nothing where it does not answer."""
+async def listed(run_dir: Path) -> Mapping[tuple[str, str], ModelState]:
+    """Return how the gateway lists each model under each public name; nothing where it does not answer."""
     with contextlib.suppress(httpx.HTTPError, OSError, ValueError, KeyError):
         async with _client(run_dir / AGENT_ANSWERS.socket) as client:
             answer = await client.get(AGENT_ANSWERS.path)
-            return {model["id"]: ModelState(model["state"]) for model in answer.json()["data"]}
+            return {
+                (entry["id"], part["model"]): ModelState(part["state"])
+                for entry in answer.json()["data"]
+                for part in entry.get("shared_by", ({"model": entry["owned_by"], "state": entry["state"]},))
+            }
     return {}
 
 

@@ -3,12 +3,15 @@
 import asyncio
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rerank_api.manifests import Document, read_file
+from rerank_api.name_sharing import Claim, advice, holders
+from rerank_api.names import seniority
 from rerank_api.problems import ManifestError, Problem
 from rerank_api.rerank_model import RerankModel
 from rerank_cli.up.consumers import admitted
@@ -70,32 +73,44 @@ async def read_again(paths: tuple[Path, ...], before: Read) -> Read:
 
 
 def versions(read: Read) -> tuple[Version, ...]:
-    """Return what shall run, in the order of the files. The first to claim a public name keeps it."""
-    owners: dict[str, str] = {}
+    """Return what shall run, in the order of the files, which is that of age: the first is the oldest."""
     models: dict[str, tuple[RerankModel, Path]] = {}
     for document in (document for those in read.documents.values() for document in those):
         if isinstance(document.resource, RerankModel):
             models.setdefault(document.resource.metadata.name, (document.resource, Path(document.file)))
-    return tuple(_version(model, file, owners) for model, file in models.values())
+    claims = {name: _claim(model, place) for place, (name, (model, _)) in enumerate(models.items())}
+    wanted: defaultdict[str, list[Claim]] = defaultdict(list)
+    for name, (model, _) in models.items():
+        for public in model.public_names:
+            wanted[public].append(claims[name])
+    held = {public: holders(public, claimants) for public, claimants in wanted.items()}
+    return tuple(_version(model, file, claims[name], held) for name, (model, file) in models.items())
 
 
-def _version(model: RerankModel, file: Path, owners: dict[str, str]) -> Version:
-    name = model.metadata.name
-    names = tuple(public for public in model.public_names if owners.setdefault(public, name) == name)
-    taken = [f"`{public}` ({owners[public]})" for public in model.public_names if public not in names]
-    remark = ""
-    if taken:
-        remark = f"Another model has this name already: {', '.join(taken)}; choose another in spec.names."
-    if taken and not names:
+def _claim(model: RerankModel, place: int) -> Claim:
+    namespace, name = model.metadata.namespace or "", model.metadata.name
+    return Claim(seniority(place, namespace, name), namespace, name, model.spec.weight)
+
+
+def _version(model: RerankModel, file: Path, claim: Claim, held: Mapping[str, tuple[Claim, ...]]) -> Version:
+    names = tuple(public for public in model.public_names if claim in held[public])
+    remark = " ".join(
+        f"Another model has the name `{public}` already ({held[public][0].model}): "
+        f"{advice(public, claim, held[public][0])}."
+        for public in model.public_names
+        if public not in names
+    )
+    if not names:
         remark = f"Not started, because it has no name left to be asked by. {remark}"
     for_server = _for_server(model, file)
     return Version(
-        model=name,
+        model=model.metadata.name,
         fingerprint=hashlib.sha256(for_server.encode()).hexdigest()[:12],
         names=names,
         replicas=model.spec.replica_range[0] if names else 0,
         manifest=for_server,
         remark=remark,
+        weight=model.spec.weight,
     )
 
 
@@ -105,7 +120,7 @@ def _for_server(model: RerankModel, file: Path) -> str:
     if source.file is not None:
         path = str((file.absolute().parent / source.file.path).resolve())
         source = source.model_copy(update={"file": source.file.model_copy(update={"path": path})})
-    spec = model.spec.model_copy(update={"source": source, "replicas": None})
+    spec = model.spec.model_copy(update={"source": source, "replicas": None, "weight": None})
     content: dict[str, Any] = {
         "apiVersion": model.api_version,
         "kind": model.kind,

@@ -95,9 +95,14 @@ def _names_stay(world: World, version: Version, takers: Mapping[str, Version]) -
     before = world.serving.get(version.model)
     if before is None or not world.ready(before):
         return True
-    given_up = set(before.names) - set(version.names)
-    heirs = [heir for heir in world.wanted if heir.model != version.model and given_up & set(heir.names)]
-    return all(heir.replicas == 0 or (heir.model in takers and world.ready(heir)) for heir in heirs)
+    return all(_is_answered(world, name, version, takers) for name in set(before.names) - set(version.names))
+
+
+def _is_answered(world: World, name: str, giver: Version, takers: Mapping[str, Version]) -> bool:
+    """Say whether one of those that a name goes to answers it, if any of them ever shall."""
+    heirs = [heir for heir in world.wanted if heir.model != giver.model and name in heir.names]
+    coming = [heir for heir in heirs if heir.replicas and (heir.weight != 0 or heir.model == name)]
+    return not coming or any(heir.model in takers and world.ready(heir) for heir in coming)
 
 
 def versions_to_run(wanted: tuple[Version, ...], serving: Mapping[str, Version]) -> tuple[Version, ...]:

@@ -1,6 +1,6 @@
 """How each model stands, in the words that users read, and what the gateway is told: pure."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from rerank_api.status import MODEL_STATE_OF, SLOWEST_FIRST, ModelState, ServerState
@@ -26,6 +26,8 @@ class Standing:
     """Of the replicas that take traffic."""
     coming: tuple[str, ...] = ()
     """Public names that a replacement will answer to, and that the serving version does not."""
+    weight: int | None = None
+    """Its part of the requests by names that it shares."""
 
     @property
     def settled(self) -> bool:
@@ -38,13 +40,15 @@ def standings(world: World) -> tuple[Standing, ...]:
     return tuple(_standing(world, version) for version in world.wanted)
 
 
-def as_routed(standing: Standing, listed: Mapping[str, ModelState]) -> Standing:
+def as_routed(standing: Standing, listed: Mapping[tuple[str, str], ModelState]) -> Standing:
     """Return the standing as it is to be shown: ready means that the gateway sends requests there.
 
-    `listed` holds the state of each public name as the gateway tells it.
+    `listed` holds the state of each model under each public name, as the gateway tells it: by name and model.
     """
     taking = {ModelState.READY, ModelState.DEGRADED}
-    if standing.state not in taking or all(listed.get(name) in taking for name in standing.names):
+    if standing.state not in taking:
+        return standing
+    if all(listed.get((name, standing.model)) in taking for name in standing.names):
         return standing
     return replace(
         standing, state=ModelState.LOADING, message="Its server is ready; the gateway takes it up."
@@ -52,28 +56,34 @@ def as_routed(standing: Standing, listed: Mapping[str, ModelState]) -> Standing:
 
 
 def served(
-    models: tuple[Standing, ...], granted: dict[str, str], created: dict[str, int]
+    models: tuple[Standing, ...], granted: Mapping[str, Collection[str]], created: dict[str, int]
 ) -> tuple[ServedModel, ...]:
-    """Return one entry for each public name, sorted by name.
+    """Return one entry for each public name, and one for each model where several share it, sorted by name.
 
     `granted` says whose a name is by the manifests. While a replacement is on its way, two versions may
-    know one name: the owner that serves it comes first, then whoever served it before, then the owner to be.
+    know one name: the owners that serve it come first, then whoever served it before, then the owner to be.
     """
-    claims: dict[str, tuple[int, ServedModel]] = {}
+    claims: dict[str, tuple[int, list[ServedModel]]] = {}
     for standing in models:
         for name in standing.names:
-            rank = 0 if granted.get(name) == standing.model else 1
-            _claim(claims, rank, _entry(standing, name, created[standing.model]))
+            entry = _entry(standing, name, created[standing.model])
+            if standing.model in granted.get(name, ()):
+                _claim(claims, 0, replace(entry, weight=standing.weight))
+            else:
+                _claim(claims, 1, entry)
         for name in standing.coming:
             entry = _entry(standing, name, created[standing.model])
             loading = replace(entry, endpoints=(), state=ModelState.LOADING)
             _claim(claims, 2, loading)
-    return tuple(claims[name][1] for name in sorted(claims))
+    return tuple(entry for name in sorted(claims) for entry in claims[name][1])
 
 
-def _claim(claims: dict[str, tuple[int, ServedModel]], rank: int, entry: ServedModel) -> None:
-    if entry.name not in claims or rank < claims[entry.name][0]:
-        claims[entry.name] = (rank, entry)
+def _claim(claims: dict[str, tuple[int, list[ServedModel]]], rank: int, entry: ServedModel) -> None:
+    best, entries = claims.get(entry.name, (rank, []))
+    if rank < best or not entries:
+        claims[entry.name] = (rank, [entry])
+    elif rank == best == 0:
+        entries.append(entry)
 
 
 def _entry(standing: Standing, name: str, created: int) -> ServedModel:
@@ -100,6 +110,7 @@ def _standing(world: World, wanted: Version) -> Standing:
             progress=new.progress,
             coming=tuple(name for name in wanted.names if name not in serving.names),
         )
+    standing = replace(standing, weight=wanted.weight)
     if wanted.remark:
         standing = replace(standing, message=f"{standing.message} {wanted.remark}".strip())
     return standing

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ class Supervisor:
         self._asks_for_keys = bool(read.consumers)
         self._published: Told | None = None
         self._untold = False
-        self._listed: Mapping[str, ModelState] = {}
+        self._listed: Mapping[tuple[str, str], ModelState] = {}
         self._unrouted = asyncio.Event()
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
@@ -142,7 +143,10 @@ class Supervisor:
         self._view.show(shown)
         for model in models:
             self._created.setdefault(model.model, int(time.time()))
-        owners = {name: version.model for version in self._wanted for name in version.names}
+        owners: defaultdict[str, set[str]] = defaultdict(set)
+        for version in self._wanted:
+            for name in version.names:
+                owners[name].add(version.model)
         entries = served(models, owners, self._created)
         told = Told(entries, self._read.consumers)
         if told != self._published and self._write_state(told):
@@ -153,8 +157,8 @@ class Supervisor:
     def _as_routed(self, models: tuple[Standing, ...]) -> tuple[Standing, ...]:
         """Return how the models are shown, and have the gateway asked while it lags behind the servers."""
         # What has stopped to be ready is asked about anew once it is ready again.
-        ready = {name for model in models if model.ports for name in model.names}
-        self._listed = {name: state for name, state in self._listed.items() if name in ready}
+        ready = {(name, model.model) for model in models if model.ports for name in model.names}
+        self._listed = {which: state for which, state in self._listed.items() if which in ready}
         listed = self._listed if self._envoy.up.is_set() else {}
         shown = tuple(as_routed(model, listed) for model in models)
         if shown != models:

@@ -21,6 +21,7 @@ ACTED_ON = frozenset(
         "spec.source.huggingFace.revision",
         "spec.source.package",
         "spec.verify",
+        "spec.weight",
     }
 )
 
@@ -34,7 +35,6 @@ SENTENCES = {
     "spec.source.oci": "the local runner does not act on this field: unpack the image and give source.file",
     "spec.source.pvc": "the local runner has no volumes: give the folder on this machine as source.file",
     "spec.autoscaling": "the local runner starts as many servers as spec.replicas says: give that instead",
-    "spec.weight": "the local runner does not share a name between models: remove it",
     "spec.cache": "the local runner keeps downloads where the environment variable HF_HOME says: remove it",
 }
 

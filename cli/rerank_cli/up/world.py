@@ -17,12 +17,14 @@ class Version:
     fingerprint: str
     """Differs exactly where a server would have to be replaced."""
     names: tuple[str, ...]
-    """The public names that it answers to and that no model before it claims."""
+    """The public names that it answers to: those that no model before it claims, or that it shares."""
     replicas: int
     manifest: str
     """The RerankModel as JSON, for the server."""
     remark: str = ""
     """A sentence about names that went to another model; empty where none did."""
+    weight: int | None = None
+    """Its part of the requests by names that it shares; None where it shares none. No server knows of it."""
 
 
 @dataclass(frozen=True)

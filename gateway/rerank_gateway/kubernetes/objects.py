@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from rerank_api.keys import KeyFaultError, read_encoded
 from rerank_api.names import MODEL_LABEL, is_consumer_name, is_model_name
+from rerank_api.rerank_model import MAX_WEIGHT
 from rerank_api.status import ModelState
 from rerank_gateway.models import Endpoint
 
@@ -42,6 +43,8 @@ class Model:
     state: ModelState | None = None
     """What the operator says of it; None where it has said nothing that is understood here."""
     message: str | None = None
+    weight: int | None = None
+    """Its part of the names that it offers to share; None where it offers none."""
     from_zero: bool = False
     """Whether it may sleep without replicas until a request comes."""
 
@@ -93,6 +96,7 @@ def model(raw: Json) -> Model | None:
         host=_host(spec),
         state=state,
         message=message,
+        weight=_weight(spec),
         from_zero=_mapping(spec, "autoscaling").get("minReplicas") == 0,
     )
 
@@ -170,6 +174,13 @@ def _host(spec: Json) -> str | None:
     if not isinstance(host, str) or not host:
         raise UnreadableError(f"spec.ingress.host is {host!r}, which is no host")
     return host.lower()
+
+
+def _weight(spec: Json) -> int | None:
+    weight = spec.get("weight")
+    if weight is None or (type(weight) is int and 0 <= weight <= MAX_WEIGHT):
+        return weight
+    raise UnreadableError(f"spec.weight is {weight!r:.80}, which is no whole number from 0 to {MAX_WEIGHT}")
 
 
 def _said(status: object) -> tuple[ModelState | None, str | None]:

@@ -146,6 +146,7 @@ def served(model: Model, endpoints: Iterable[Endpoint]) -> tuple[ServedModel, ..
             created=model.created,
             hosts=() if model.host is None else (model.host,),
             from_zero=model.from_zero,
+            weight=model.weight,
         )
         for name in model.names
     )

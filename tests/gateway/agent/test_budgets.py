@@ -64,4 +64,4 @@ def test_the_ledger_has_known_consumers_and_served_names_only():
         Account("app", "bge", "2xx"): 3,
         Account("app", "bge", "none"): 1,
     }
-    assert ("app", "bge", 6, 52) in set(ledger.used())
+    assert (("app", "bge", ""), 6, 52) in set(ledger.used())

@@ -134,6 +134,10 @@ class Gateway:
     agent: subprocess.Popen
     models: tuple[ServedModel, ...]
 
+    def serve(self, *models: ServedModel) -> None:
+        """Tell the agent of these models, from now on."""
+        state_file.write(self.settings.socket_dir / "state.json", View(models))
+
     def admit(self, *consumers: Consumer) -> None:
         """Tell the agent who may call, from now on."""
         state_file.write(self.settings.socket_dir / "state.json", View(self.models, consumers))
@@ -220,6 +224,30 @@ def gateway_before() -> Callable[..., AbstractContextManager[Gateway]]:
             yield gateway
 
     return run
+
+
+@pytest.fixture(scope="session")
+def gateway_of() -> Callable[..., AbstractContextManager[Gateway]]:
+    """Return a context manager that runs a gateway of these models; with consumers it asks for keys."""
+
+    @contextmanager
+    def run(
+        *models: ServedModel, consumers: tuple[Consumer, ...] | None = None, **limits: Any
+    ) -> Iterator[Gateway]:
+        with (
+            gateway_directory() as directory,
+            running_gateway(directory, models, {}, consumers, **limits) as it,
+        ):
+            yield it
+
+    return run
+
+
+@pytest.fixture
+def replicas() -> Iterator[dict[str, Upstream]]:
+    """Run the model servers' stand-ins for one test, with a port where nobody listens."""
+    with served() as upstreams:
+        yield {**upstreams, "nobody": Upstream(free_port())}
 
 
 @pytest.fixture(scope="session")
@@ -436,6 +464,9 @@ def served() -> Iterator[dict[str, Upstream]]:
     behaviours: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {
         "echo": echo,
         "metered": metered,
+        "first": metered,
+        "second": metered,
+        "third": metered,
         "busy-1": busy,
         "busy-2": busy,
         "slow": sleep_long,

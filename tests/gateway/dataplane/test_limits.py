@@ -85,11 +85,11 @@ def test_the_agent_counts_by_consumer_and_model_where_no_caller_reaches_it(keyed
                 return client.get("http://agent/metrics").text.splitlines()
 
         expected = {
-            'rerank_gateway_requests_total{consumer="app",model="metered",status="2xx"} 2.0',
-            'rerank_gateway_requests_total{consumer="app",model="",status="4xx"} 1.0',
-            'rerank_gateway_requests_total{consumer="",model="",status="4xx"} 1.0',
-            'rerank_gateway_documents_total{consumer="app",model="metered"} 3.0',
-            'rerank_gateway_tokens_total{consumer="app",model="metered"} 42.0',
+            'rerank_gateway_requests_total{consumer="app",model="metered",served_by="test",status="2xx"} 2.0',
+            'rerank_gateway_requests_total{consumer="app",model="",served_by="",status="4xx"} 1.0',
+            'rerank_gateway_requests_total{consumer="",model="",served_by="",status="4xx"} 1.0',
+            'rerank_gateway_documents_total{consumer="app",model="metered",served_by="test"} 3.0',
+            'rerank_gateway_tokens_total{consumer="app",model="metered",served_by="test"} 42.0',
         }
         wait_for(lambda: expected <= set(text()))
         assert gateway.caller.ask("GET", "/metrics", None, bearer(key)).status == 404

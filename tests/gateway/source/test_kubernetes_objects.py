@@ -12,7 +12,7 @@ def test_of_a_model_the_few_fields_that_count_are_read(rerank_model):
     raw = rerank_model(
         names=["bge", "BAAI/bge:v2", "bge"],
         host="bge.example.com",
-        spec={"unknown": {"field": 1}, "replicas": 2},
+        spec={"unknown": {"field": 1}, "replicas": 2, "weight": 0},
         status={"state": "Degraded", "message": "1 of 2 replicas ready.", "more": 1},
     )
     assert objects.model(raw) == Model(
@@ -23,6 +23,7 @@ def test_of_a_model_the_few_fields_that_count_are_read(rerank_model):
         host="bge.example.com",
         state=ModelState.DEGRADED,
         message="1 of 2 replicas ready.",
+        weight=0,
     )
 
 
@@ -73,6 +74,9 @@ def test_a_model_that_is_being_deleted_is_gone(rerank_model):
         pytest.param({"names": "bge"}, "names is 'bge', which is no list", id="a text for names"),
         pytest.param({"host": 5}, "spec.ingress.host is 5", id="a number for a host"),
         pytest.param({"spec": {"ingress": "h"}}, "ingress is 'h'", id="a text for the ingress"),
+        pytest.param({"spec": {"weight": "5"}}, "spec.weight is '5'", id="a text for the weight"),
+        pytest.param({"spec": {"weight": True}}, "spec.weight is True", id="a truth value for the weight"),
+        pytest.param({"spec": {"weight": 1001}}, "spec.weight is 1001", id="a weight beyond bounds"),
         pytest.param({"metadata": {"creationTimestamp": "yesterday"}}, "no time", id="no time"),
         pytest.param({"metadata": {"creationTimestamp": None}}, "creationTimestamp is None", id="null time"),
         pytest.param({"metadata": {"namespace": ""}}, "metadata.namespace", id="no namespace"),
