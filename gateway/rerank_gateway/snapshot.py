@@ -151,7 +151,8 @@ def _settle(
     claims: defaultdict[str, list[ServedModel]] = defaultdict(list)
     for name, model in claimed:
         claims[name].append(model)
-    settled, contests = {}, []
+    settled: dict[str, ServedModel] = {}
+    contests: list[Contest] = []
     for name, claimants in sorted(claims.items()):
         claimants.sort(key=_seniority)
         settled[name], losers = settle(name, claimants)
