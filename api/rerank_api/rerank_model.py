@@ -253,6 +253,20 @@ class RerankModelStatus(ApiModel):
     )
     revision: str | None = Field(default=None, max_length=200, description="Revision that the replicas run.")
     engine: str | None = Field(default=None, max_length=200, description="Engine that the replicas run on.")
+    progress_percent: int | None = Field(
+        default=None, ge=0, le=100, description="How much of the state's work is done, where that is known."
+    )
+    family: str | None = Field(
+        default=None, max_length=200, description="How the model is prompted and read."
+    )
+    max_length: int | None = Field(
+        default=None, ge=1, description="Tokens that a query and a document, or one text, may have."
+    )
+    score_scale: str | None = Field(
+        default=None,
+        max_length=200,
+        description="What scores are: logit, probability, cosine, dot-product, max-sim or unit.",
+    )
     verification: VerificationResult | None = Field(
         default=None, description="What the comparison with the goldens found."
     )

@@ -10,6 +10,8 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from rerank_api.score_scale import ScoreScale
+
 
 class ServerState(StrEnum):
     """The life of one server process, in order; `FAILED` can follow any state before `READY`."""
@@ -105,6 +107,8 @@ class ServerStatus(CamelModel):
     revision: str | None = None
     max_length: int | None = None
     """Tokens of a query and a document together (sequence classification), or of one text (embedding)."""
+    score_scale: ScoreScale | None = None
+    """Of the scores that it answers with where a request asks for no other; None before it is loaded."""
     verification: Verification | None = None
     queued_tokens: int = 0
     tokens_per_second: float | None = None

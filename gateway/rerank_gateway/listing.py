@@ -1,6 +1,7 @@
 """`GET /v1/models`: what is served, in the shape of OpenAI's API, with each model's state beside it."""
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import orjson
@@ -22,24 +23,44 @@ from rerank_gateway.sharing import SharedName
 from rerank_gateway.snapshot import Snapshot
 
 
-def describe(model: ServedModel) -> dict[str, object]:
-    """Describe one public name; `owned_by` is the RerankModel that serves it, or the most of it."""
+def describe(model: ServedModel, names: Sequence[str]) -> dict[str, object]:
+    """Describe one public name; `owned_by` is the RerankModel that serves it, or the most of it.
+
+    `names` are all names of that RerankModel. What is not known is left out: a model that was never ready has
+    told no facts.
+    """
     described: dict[str, object] = {
         "id": model.name,
         "object": "model",
         "created": model.created,
         "owned_by": model.model,
+        "names": list(names),
         "state": model.state.value,
         "message": model.message,
     }
-    if model.progress is not None:
-        described["progress"] = model.progress
+    known = {
+        "progress": model.progress,
+        "family": model.facts.family,
+        "max_model_len": model.facts.max_length,
+        "score_scale": model.facts.score_scale,
+    }
+    described |= {name: value for name, value in known.items() if value is not None}
     if isinstance(model, SharedName):
         described["shared_by"] = [
             {"model": part.model.model, "weight": part.weight, "state": part.model.state.value}
             for part in model.parts
         ]
     return described
+
+
+def names_by_model(models: Mapping[str, ServedModel]) -> Mapping[str, Sequence[str]]:
+    """Return the names of each RerankModel among these, in their order."""
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for name, model in models.items():
+        parts = (part.model for part in model.parts) if isinstance(model, SharedName) else (model,)
+        for owner in parts:
+            names[owner.model].append(name)
+    return names
 
 
 def as_routed(model: ServedModel, is_routed: Callable[[str], bool]) -> ServedModel:
@@ -55,7 +76,8 @@ def as_routed(model: ServedModel, is_routed: Callable[[str], bool]) -> ServedMod
 def _on_its_way(model: ServedModel) -> ServedModel:
     if model.state not in {ModelState.READY, ModelState.DEGRADED}:
         return model
-    return replace(model, state=ModelState.LOADING, message="Its server is ready; the gateway takes it up.")
+    message = "Its server is ready; the gateway takes it up."
+    return replace(model, state=ModelState.LOADING, message=message, progress=None)
 
 
 def app(publication: Publication, is_routed: Callable[[str], bool], *beside: Route) -> Starlette:
@@ -80,19 +102,22 @@ def app(publication: Publication, is_routed: Callable[[str], bool], *beside: Rou
         return snapshot().visible_to(request.headers.get(CONSUMER_HEADER))
 
     async def every(request: Request) -> Response:
-        models = [describe(as_routed(model, is_routed)) for model in visible(request).values()]
+        seen = visible(request)
+        names = names_by_model(seen)
+        models = [describe(as_routed(model, is_routed), names[model.model]) for model in seen.values()]
         return _json({"object": "list", "data": models})
 
     async def one(request: Request) -> Response:
         name = request.path_params["name"]
-        model = visible(request).get(name)
+        seen = visible(request)
+        model = seen.get(name)
         if model is None:
             raise ApiError(
                 ErrorCode.MODEL_NOT_FOUND,
                 f"The model `{name}` does not exist here: GET /v1/models lists those that do.",
                 param="model",
             )
-        return _json(describe(as_routed(model, is_routed)))
+        return _json(describe(as_routed(model, is_routed), names_by_model(seen)[model.model]))
 
     return Starlette(
         routes=[

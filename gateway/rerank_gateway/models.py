@@ -41,6 +41,17 @@ def _is_ip_address(text: str) -> bool:
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What a model is, as its servers told it last; None where none has said it yet."""
+
+    family: str | None = None
+    max_length: int | None = None
+    """Tokens of a query and a document together, or of one text, as the family has it."""
+    score_scale: str | None = None
+    """A word of `rerank_api.score_scale.ScoreScale`, or one that a newer server has."""
+
+
+@dataclass(frozen=True)
 class ServedModel:
     """One public name of one RerankModel. A model with three names is three of these.
 
@@ -66,6 +77,7 @@ class ServedModel:
     """Whether a request wakes it: without replicas, its requests wait for the first one."""
     weight: int | None = None
     """The RerankModel's part, 0 to 1000, of the names that it shares; None where it shares none."""
+    facts: Facts = Facts()
 
     def __post_init__(self) -> None:
         if not self.name or not self.model:

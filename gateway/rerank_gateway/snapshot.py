@@ -224,8 +224,9 @@ def _seniority(model: ServedModel) -> tuple[object, ...]:
     namespace, _, name = model.model.rpartition("/")
     progress = -1.0 if model.progress is None else model.progress
     weight = -1 if model.weight is None else model.weight
-    rest = (model.name, model.state, model.message, model.endpoints, progress, model.hosts, model.from_zero)
-    return (model.created, namespace, name, *rest, weight)
+    told = (model.name, model.state, model.message, progress, str(model.facts))
+    rest = (*told, model.endpoints, model.hosts, model.from_zero, weight)
+    return (model.created, namespace, name, *rest)
 
 
 def _resource(

@@ -4,7 +4,8 @@ Format, JSON in UTF-8::
 
     {"version": 1, "models": [{"name", "model", "state", "message", "created", "progress",
                                "endpoints": [{"address", "port"}], "hosts": [""],
-                               "from_zero", "weight"}],
+                               "from_zero", "weight",
+                               "facts": {"family", "max_length", "score_scale"}}],
                   "consumers": [{"name", "digests": [""], "models": [""],
                                  "requests_per_minute", "tokens_per_minute"}]}
 

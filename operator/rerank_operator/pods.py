@@ -50,6 +50,8 @@ class Standing:
     reason: Reason
     message: str
     """A sentence for a person: what is going on, or what is wrong and what to do."""
+    progress: float | None = None
+    """Share of the state's work that is done, 0 to 1; None where it cannot be known."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,8 @@ def _told(report: ServerStatus) -> Standing:
     if report.state is ServerState.READY:
         message = "The server is ready; its pod does not take traffic yet."
         return Standing(ModelState.VERIFYING, Reason.VERIFYING, message)
-    return Standing(MODEL_STATE_OF[report.state], _OF_SERVER[report.state], _with_progress(report))
+    state, reason = MODEL_STATE_OF[report.state], _OF_SERVER[report.state]
+    return Standing(state, reason, _with_progress(report), report.progress)
 
 
 def _with_progress(report: ServerStatus) -> str:

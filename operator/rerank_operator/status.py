@@ -1,7 +1,7 @@
 """A RerankModel's status, from what was seen: pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from rerank_api.name_sharing import Claim, advice, share
@@ -62,6 +62,10 @@ def status_for(seen: Seen, settings: Settings, now: datetime) -> RerankModelStat
         selector=f"{MODEL_LABEL}={seen.key.name}",
         revision=_fact(report.revision if report else None) or seen.before.revision,
         engine=_fact(report.engine if report else None) or seen.before.engine,
+        progress_percent=_percent(stands.progress),
+        family=_fact(report.family if report else None) or seen.before.family,
+        max_length=(report.max_length if report else None) or seen.before.max_length,
+        score_scale=(report.score_scale if report else None) or seen.before.score_scale,
         verification=_verification(told) or seen.before.verification,
         names=names,
         served_names=",".join(one.name for one in names if one.accepted) or None,
@@ -123,7 +127,7 @@ def _standing(seen: Seen, accepted: Said) -> Standing:
     assert isinstance(seen.verdict, Model)  # noqa: S101  # what is accepted was read
     stands = _of_replicas(seen.verdict, seen.observed)
     if accepted.reason is Reason.NAME_TAKEN:
-        return Standing(stands.state, stands.reason, f"{stands.message} {accepted.message}")
+        return replace(stands, message=f"{stands.message} {accepted.message}")
     return stands
 
 
@@ -261,6 +265,11 @@ def _url(verdict: Verdict, settings: Settings, *, has_host: bool) -> str | None:
 
 def _fact(text: str | None) -> str | None:
     return None if text is None else shortened(text, _LONGEST_FACT)
+
+
+def _percent(share: float | None) -> int | None:
+    """Return whole percents, so that each is written at most once."""
+    return None if share is None else int(min(max(share, 0.0), 1.0) * 100 + 1e-9)
 
 
 def _count(number: int, what: str = "replica") -> str:

@@ -210,6 +210,7 @@ class Lifecycle:
             engine=loaded.engine.name,
             engine_reason=loaded.engine_reason,
             max_length=loaded.max_length,
+            score_scale=loaded.score_scale,
         )
         report = await prove(reranker, self.manifest, checkpoint)
         self._note(report)

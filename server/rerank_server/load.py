@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from rerank_api.score_scale import ScoreScale
 from rerank_server.engine.interface import Engine
 from rerank_server.engine.threads import usable_cores
 from rerank_server.errors import LoadError
@@ -50,6 +51,13 @@ class LoadedModel:
     options: ScoringOptions
     scale: Scale = logistic
     """Raw scores -> 0..1, as the family means them: what `activation: sigmoid` shows."""
+    raw_scale: ScoreScale = ScoreScale.LOGIT
+    """What raw scores are."""
+
+    @property
+    def score_scale(self) -> ScoreScale:
+        """Return what scores are as the manifest has them shown."""
+        return self.raw_scale if self.options.activation == "none" else self.raw_scale.as_sigmoid
 
 
 def load(
@@ -93,6 +101,7 @@ def load(
         batch_tokens=plan.batch_tokens,
         options=options,
         scale=opened.scale,
+        raw_scale=opened.score_scale,
     )
 
 

@@ -87,6 +87,18 @@ def test_the_example_ranks_the_giant_panda_first_with_three_bars(page: Page, qui
         page.screenshot(Path(wanted))
 
 
+def test_what_is_known_of_the_model_is_shown_beside_its_state(page: Page, quickstart: str) -> None:
+    opened(page, quickstart)
+    facts = page.run(
+        "[...document.getElementById('facts').querySelectorAll('dt, dd')].map((each) => each.textContent)"
+    )
+    assert [text.rstrip(":") for text in facts] == [
+        *("Family", "embedding"),
+        *("Longest input, in tokens", "256"),
+        *("Scale of scores", "cosine"),
+    ]
+
+
 def test_top_n_keeps_the_best(page: Page, quickstart: str) -> None:
     opened(page, quickstart)
     put(page, "top-n", "1")
@@ -383,6 +395,7 @@ def test_a_models_state_is_shown_and_followed(page: Page, stage: Any) -> None:
     listed = page.run("[...document.getElementById('model').options].map((option) => option.text)")
     assert listed == ["broken (Failed)", "coming (Loading 43 %)", "here (Ready)", "resting (Idle)"]
     assert page.run("document.getElementById('model').value") == "here"
+    assert page.run("document.getElementById('facts').hidden") is True
     for name, state in (
         ("broken", "Failed: No such repository."),
         ("resting", "Idle: Scaled to zero."),

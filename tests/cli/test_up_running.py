@@ -211,7 +211,13 @@ def test_added_and_removed_manifests_take_effect(
     )
     running.wait_until_served("young")
     assert "Another model has the name `tiny` already (tiny): " in running.models()["young"]["message"]
-    assert running.models()["tiny"]["owned_by"] == "tiny"
+    told = running.models()["tiny"]
+    assert (told["owned_by"], told["names"]) == ("tiny", ["tiny"])
+    assert (told["family"], told["max_model_len"], told["score_scale"]) == (
+        "sequence-classification",
+        512,
+        "logit",
+    )
     added.unlink()
     running.wait_for("^young: removed")
     wait_until(lambda: running.rank("young").status_code == 404, "the gateway to forget it")

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from rerank_api.score_scale import ScoreScale
 from rerank_api.status import ModelState, ServerState, ServerStatus
 from rerank_cli.up.backoff import Crash
 from rerank_cli.up.standing import as_routed, served, standings
 from rerank_cli.up.world import Phase, Replica, Slot, Version, World
+from rerank_gateway.models import Facts
 
 ONE = Version("bge", "old", ("bge", "BAAI/bge"), 1, "{}")
 TWO = replace(ONE, replicas=2)
@@ -58,6 +60,27 @@ def test_some_ready_replicas_are_degraded_and_take_traffic() -> None:
     assert standing.state is ModelState.DEGRADED
     assert standing.ports == (9000,)
     assert standing.message == "1 of 2 replicas ready; the next is loading: message of loading"
+
+
+def test_the_gateway_is_told_what_the_servers_of_the_serving_version_say_of_the_model() -> None:
+    loaded = replace(
+        replica(ONE, ServerState.READY),
+        status=ServerStatus(
+            state=ServerState.READY,
+            message="Ready",
+            family="embedding",
+            max_length=256,
+            score_scale=ScoreScale.COSINE,
+        ),
+    )
+    coming = replica(NEW, ServerState.LOADING, index=1)
+    models = standings(World((NEW,), {"bge": ONE}, (coming, loaded)))
+    told = served(models, {"bge": "bge"}, {"bge": 1})
+    assert {model.name: model.facts for model in told} == dict.fromkeys(
+        ("bge", "BAAI/bge", "bge:v2"), Facts("embedding", 256, "cosine")
+    )
+    [starting] = standings(World((ONE,), {"bge": ONE}, (replica(ONE, ServerState.LOADING),)))
+    assert starting.facts == Facts()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from rerank_api import name_sharing
 from rerank_api.name_sharing import Claim
 from rerank_api.names import seniority
 from rerank_api.rerank_model import RerankModelStatus, VerificationResult
+from rerank_api.score_scale import ScoreScale
 from rerank_api.status import ConditionType, ModelState, ServerState, Verification
 from rerank_operator.accept import Refused, accept
 from rerank_operator.keys import Key
@@ -121,6 +122,25 @@ def test_a_verification_stands_while_the_replica_that_made_it_serves_in_silence(
     assert silent.status() == verified
     gone = Situation((pod(),), before=verified)
     assert condition(gone.status(), ConditionType.VERIFIED).status == "Unknown"
+
+
+def test_progress_is_written_in_whole_percents_and_only_while_something_is_under_way() -> None:
+    def percent(progress: float | None) -> int | None:
+        return replica(says(ServerState.LOADING, "Reading", progress=progress)).status().progress_percent
+
+    shares = (None, 0.0, 0.4301, 0.4399, 0.43, 0.29, 1.0)
+    assert [percent(share) for share in shares] == [None, 0, 43, 43, 43, 29, 100]
+    ready = replace(replica(READY, ready=True), before=replica(LOADING).status()).status()
+    assert ready.progress_percent is None
+
+
+def test_what_a_server_says_of_its_model_outlives_it() -> None:
+    facts = {"family": "embedding", "max_length": 256, "score_scale": ScoreScale.COSINE}
+    told = replica(says(ServerState.READY, "Ready", **facts), ready=True).status()
+    assert (told.family, told.max_length, told.score_scale) == ("embedding", 256, "cosine")
+    gone = replace(replica(LOADING), before=told).status()
+    assert (gone.family, gone.max_length, gone.score_scale) == ("embedding", 256, "cosine")
+    assert Situation().status().score_scale is None
 
 
 def test_a_reason_that_another_version_of_the_operator_gave_stops_nobody() -> None:

@@ -1,11 +1,11 @@
 """How each model stands, in the words that users read, and what the gateway is told: pure."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from rerank_api.status import MODEL_STATE_OF, SLOWEST_FIRST, ModelState, ServerState
 from rerank_cli.up.world import Phase, Replica, Version, World, slots
-from rerank_gateway.models import Endpoint, ServedModel
+from rerank_gateway.models import Endpoint, Facts, ServedModel
 
 LOOPBACK = "127.0.0.1"
 
@@ -28,6 +28,7 @@ class Standing:
     """Public names that a replacement will answer to, and that the serving version does not."""
     weight: int | None = None
     """Its part of the requests by names that it shares."""
+    facts: Facts = field(default_factory=Facts)
 
     @property
     def settled(self) -> bool:
@@ -95,6 +96,7 @@ def _entry(standing: Standing, name: str, created: int) -> ServedModel:
         endpoints=tuple(Endpoint(LOOPBACK, port) for port in standing.ports),
         created=created,
         progress=standing.progress,
+        facts=standing.facts,
     )
 
 
@@ -126,7 +128,7 @@ def _of_version(world: World, version: Version) -> Standing:
         return replace(standing, state=ModelState.IDLE, message=message)
     ports = tuple(replica.port for replica in world.ready(version))
     state, message, progress = _slowest(world, version)
-    standing = replace(standing, ready=len(ports), ports=ports)
+    standing = replace(standing, ready=len(ports), ports=ports, facts=_facts(world, version))
     if len(ports) == version.replicas:
         return replace(standing, state=ModelState.READY, message=message)
     if ports:
@@ -135,6 +137,15 @@ def _of_version(world: World, version: Version) -> Standing:
             standing, state=ModelState.DEGRADED, message=f"{how_many} {state.value.lower()}: {message}"
         )
     return replace(standing, state=state, message=message, progress=progress)
+
+
+def _facts(world: World, version: Version) -> Facts:
+    """Return what the version's servers tell of the model: the first that has loaded it."""
+    told = (replica.status for replica in world.of(version))
+    loaded = next((status for status in told if status is not None and status.family is not None), None)
+    if loaded is None:
+        return Facts()
+    return Facts(loaded.family, loaded.max_length, loaded.score_scale)
 
 
 def _slowest(world: World, version: Version) -> tuple[ModelState, str, float | None]:

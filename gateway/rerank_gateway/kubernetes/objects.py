@@ -4,7 +4,7 @@ The manifest's own reader is not used: a field that it does not know yet would t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -12,7 +12,7 @@ from rerank_api.keys import KeyFaultError, read_encoded
 from rerank_api.names import MODEL_LABEL, is_consumer_name, is_model_name
 from rerank_api.rerank_model import MAX_WEIGHT
 from rerank_api.status import ModelState
-from rerank_gateway.models import Endpoint
+from rerank_gateway.models import Endpoint, Facts
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 """On EndpointSlices, by Kubernetes: the Service that they belong to."""
@@ -30,6 +30,17 @@ class UnreadableError(Exception):
 
 
 @dataclass(frozen=True)
+class Told:
+    """What the operator says of a model; None, and no facts, where it has said nothing that is understood."""
+
+    state: ModelState | None = None
+    message: str | None = None
+    progress: float | None = None
+    """Share of the state's work that is done, 0 to 1."""
+    facts: Facts = field(default_factory=Facts)
+
+
+@dataclass(frozen=True)
 class Model:
     """One RerankModel."""
 
@@ -40,13 +51,11 @@ class Model:
     names: tuple[str, ...]
     """Its public names."""
     host: str | None = None
-    state: ModelState | None = None
-    """What the operator says of it; None where it has said nothing that is understood here."""
-    message: str | None = None
     weight: int | None = None
     """Its part of the names that it offers to share; None where it offers none."""
     from_zero: bool = False
     """Whether it may sleep without replicas until a request comes."""
+    told: Told = Told()
 
 
 @dataclass(frozen=True)
@@ -87,17 +96,15 @@ def model(raw: Json) -> Model | None:
         return None
     namespace, name = key_of(raw)
     spec = _mapping(raw, "spec")
-    state, message = _said(raw.get("status"))
     return Model(
         namespace=namespace,
         name=name,
         created=_seconds(_text(metadata, "creationTimestamp")),
         names=_names(spec) or (name,),
         host=_host(spec),
-        state=state,
-        message=message,
         weight=_weight(spec),
         from_zero=_mapping(spec, "autoscaling").get("minReplicas") == 0,
+        told=_told(raw.get("status")),
     )
 
 
@@ -151,11 +158,11 @@ def key_secret(raw: Json) -> KeySecret | None:
     if raw.get("type", _OPAQUE) != _OPAQUE:
         return None
     digests, faults = [], []
-    for field, value in sorted(_mapping(raw, "data").items()):
+    for name, value in sorted(_mapping(raw, "data").items()):
         try:
             digests.append(read_encoded(str(value)))
         except KeyFaultError as fault:
-            faults.append(f"{field} {fault}")
+            faults.append(f"{name} {fault}")
     return KeySecret(tuple(dict.fromkeys(digests)), tuple(faults))
 
 
@@ -183,13 +190,26 @@ def _weight(spec: Json) -> int | None:
     raise UnreadableError(f"spec.weight is {weight!r:.80}, which is no whole number from 0 to {MAX_WEIGHT}")
 
 
-def _said(status: object) -> tuple[ModelState | None, str | None]:
-    """Return what the operator says, if anything. A state that is unknown here stops no model."""
+def _told(status: object) -> Told:
+    """Return what the operator says, if anything. What is unknown here, or makes no sense, stops no model."""
     if not isinstance(status, dict):
-        return None, None
-    state, message = status.get("state"), status.get("message")
-    known = ModelState(state) if state in tuple(ModelState) else None
-    return known, message if isinstance(message, str) and message else None
+        return Told()
+    state, percent, length = status.get("state"), status.get("progressPercent"), status.get("maxLength")
+    return Told(
+        state=ModelState(state) if state in tuple(ModelState) else None,
+        message=_words(status, "message"),
+        progress=percent / 100 if type(percent) is int and 0 <= percent <= 100 else None,
+        facts=Facts(
+            family=_words(status, "family"),
+            max_length=length if type(length) is int else None,
+            score_scale=_words(status, "scoreScale"),
+        ),
+    )
+
+
+def _words(status: Json, name: str) -> str | None:
+    value = status.get(name)
+    return value if isinstance(value, str) and value else None
 
 
 def _takes_traffic(conditions: Json) -> bool:

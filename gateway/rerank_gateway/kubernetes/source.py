@@ -1,6 +1,7 @@
 """The agent's source in a cluster: views of RerankModels with their EndpointSlices, and of who may call."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 _BURST_S = 0.01
 """How long further changes are waited for before they are told."""
+_WORDS_S = 1.0
+"""How long after a view nothing but words of models, as of a download's progress, are told: each view is a
+pass over all models."""
 _IDLE_SHARE = 3.0
 """Of the time that a view takes to be made and taken, how much more passes before the next."""
 
@@ -58,19 +62,21 @@ class KubernetesSource:
         for task in following:
             task.add_done_callback(lambda _: changed.set())
         try:
-            told, next_at, complaints = False, 0.0, frozenset[str]()
+            told, next_at, words_at, complaints = False, 0.0, 0.0, frozenset[str]()
             while True:
-                await changed.wait()
+                await _wait(changed, words_at if world.changed and told else None)
                 await asyncio.sleep(max(_BURST_S, next_at - time.monotonic()))
                 changed.clear()
                 for task in following:
                     if task.done():
                         task.result()  # a defect: what a reflector can name it outlives
-                if (world.changed or not told) and all(reflector.listed for reflector in reflectors):
+                due = world.pressing or (world.changed and time.monotonic() >= words_at)
+                if (due or not told) and all(reflector.listed for reflector in reflectors):
                     told, began = True, time.monotonic()
                     complaints = _complain(world.unusable(), complaints)
                     yield world.view()
                     next_at = time.monotonic() + (time.monotonic() - began) * _IDLE_SHARE
+                    words_at = time.monotonic() + _WORDS_S
         finally:
             for task in following:
                 task.cancel()
@@ -118,6 +124,13 @@ class KubernetesSource:
                 pace=self._pace,
             ),
         )
+
+
+async def _wait(changed: asyncio.Event, until: float | None) -> None:
+    """Wait for a change, or for a moment of the monotonic clock."""
+    limit = None if until is None else max(0.0, until - time.monotonic())
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(changed.wait(), limit)
 
 
 def _complain(now: tuple[str, ...], before: frozenset[str]) -> frozenset[str]:

@@ -1,12 +1,13 @@
 """What Kubernetes tells as a view: no I/O, and no more work than what changed."""
 
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from typing import Generic, TypeVar
 
 from rerank_api.status import ModelState
 from rerank_gateway import models
-from rerank_gateway.kubernetes.objects import Consumer, Key, KeySecret, Model, Slice
+from rerank_gateway.kubernetes.objects import Consumer, Key, KeySecret, Model, Slice, Told
 from rerank_gateway.models import Endpoint, ServedModel, View
 
 T = TypeVar("T")
@@ -62,6 +63,7 @@ class World:
         self._slices_of: dict[Key, set[Key]] = {}
         self._served: dict[Key, tuple[ServedModel, ...]] = {}
         self._stale: set[Key] = set()
+        self._pressing = False
         self._callers: tuple[models.Consumer, ...] = ()
         self._callers_stale = False
 
@@ -69,6 +71,11 @@ class World:
     def changed(self) -> bool:
         """Whether the next view may differ from the last."""
         return bool(self._stale) or self._callers_stale
+
+    @property
+    def pressing(self) -> bool:
+        """Whether something changed by which requests go elsewhere, or a state: more than its words."""
+        return self._pressing or self._callers_stale
 
     def view(self) -> View:
         """Return every public name of every model, and every consumer. Only what changed is made anew."""
@@ -79,6 +86,7 @@ class World:
             else:
                 self._served[key] = served(model, self._endpoints_of(key))
         self._stale.clear()
+        self._pressing = False
         if self._callers_stale:
             self._callers = tuple(
                 caller(key, consumer, self.secrets.get(consumer.secret))
@@ -98,13 +106,15 @@ class World:
     def _endpoints_of(self, model: Key) -> Iterable[Endpoint]:
         return chain.from_iterable(self.slices[key].endpoints for key in self._slices_of.get(model, ()))
 
-    def _model_changed(self, key: Key, _old: Model | None, _new: Model | None) -> None:
+    def _model_changed(self, key: Key, old: Model | None, new: Model | None) -> None:
         self._stale.add(key)
+        self._pressing = self._pressing or is_pressing(old, new)
 
     def _keys_changed(self, _key: Key, _old: object, _new: object) -> None:
         self._callers_stale = True
 
     def _slice_changed(self, key: Key, old: Slice | None, new: Slice | None) -> None:
+        self._pressing = True
         if old is not None:
             self._slices_of[old.model].discard(key)
             if not self._slices_of[old.model]:
@@ -132,10 +142,17 @@ def faults(name: str, consumer: Consumer, secret: KeySecret | None) -> Iterator[
         yield from (f"a key of the consumer {name} is left out: {where}: {fault}" for fault in secret.faults)
 
 
+def is_pressing(old: Model | None, new: Model | None) -> bool:
+    """Say whether a change is more than one of words, progress and facts, of which there are many."""
+    if old is None or new is None or old.told.state is not new.told.state:
+        return True
+    return replace(old, told=new.told) != new
+
+
 def served(model: Model, endpoints: Iterable[Endpoint]) -> tuple[ServedModel, ...]:
     """Return a model's public names, all with the same replicas: those of all of its EndpointSlices."""
     replicas = tuple(sorted(set(endpoints)))
-    state, message = standing(model, len(replicas))
+    state, message, progress = standing(model.told, len(replicas))
     return tuple(
         ServedModel(
             name=name,
@@ -145,24 +162,25 @@ def served(model: Model, endpoints: Iterable[Endpoint]) -> tuple[ServedModel, ..
             endpoints=replicas,
             created=model.created,
             hosts=() if model.host is None else (model.host,),
+            progress=progress,
             from_zero=model.from_zero,
             weight=model.weight,
+            facts=model.told.facts,
         )
         for name in model.names
     )
 
 
-def standing(model: Model, replicas: int) -> tuple[ModelState, str]:
-    """Say how a model stands: as the operator says, unless the endpoints show that this is out of date.
+def standing(told: Told, replicas: int) -> tuple[ModelState, str, float | None]:
+    """Return a model's state, message and progress: as the operator says, unless the endpoints show that this
+    is out of date.
 
     The operator may be away for hours; whether replicas take traffic is known without it.
     """
-    if replicas and model.state not in _SERVING:
-        return (
-            ModelState.READY,
-            f"{replicas} {'replica takes' if replicas == 1 else 'replicas take'} traffic.",
-        )
-    if not replicas and (model.state is None or model.state in _SERVING):
-        return ModelState.PENDING, "No replica takes traffic."
-    state = model.state or ModelState.PENDING
-    return state, model.message or f"{state}."
+    if replicas and told.state not in _SERVING:
+        take = "replica takes" if replicas == 1 else "replicas take"
+        return ModelState.READY, f"{replicas} {take} traffic.", None
+    if not replicas and (told.state is None or told.state in _SERVING):
+        return ModelState.PENDING, "No replica takes traffic.", None
+    state = told.state or ModelState.PENDING
+    return state, told.message or f"{state}.", told.progress

@@ -57,7 +57,9 @@ def add_descriptions(app: FastAPI, lifecycle: Lifecycle) -> None:
             "created": started,
             # Infinity's client takes no other word there.
             "owned_by": "infinity" if path.startswith("/infinity/") else lifecycle.manifest.metadata.name,
+            "family": status.family,
             "max_model_len": status.max_length,
+            "score_scale": status.score_scale,
             "state": status.state.value,
             "message": status.message,
             # What Infinity's client does not read a model without.

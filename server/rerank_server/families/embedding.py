@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from rerank_api.score_scale import ScoreScale
 from rerank_server.engine.interface import Outputs, Row, Vectors
 from rerank_server.engine.readout import PooledVector
 from rerank_server.errors import InputError
@@ -67,8 +68,9 @@ class EmbeddingFamily:
             sentence_modules.prompts(files),
             sentence_modules.similarity(files),
         )
-        scale = clipped if sentence_modules.similarity(files) == "cosine" else logistic
-        return Opened(ranker, computed, ranker.max_length, scale)
+        if sentence_modules.similarity(files) == "cosine":
+            return Opened(ranker, computed, ranker.max_length, clipped, ScoreScale.COSINE)
+        return Opened(ranker, computed, ranker.max_length, logistic, ScoreScale.DOT_PRODUCT)
 
 
 class BiEncoder:

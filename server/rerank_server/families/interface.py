@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
+from rerank_api.score_scale import ScoreScale
 from rerank_server.engine.interface import Engine, Outputs, Row, Vectors
 from rerank_server.errors import InputError
 from rerank_server.families.checkpoint import CheckpointFiles
@@ -135,6 +136,8 @@ class Opened:
     max_length: int
     scale: Scale = logistic
     """What its raw scores are between 0 and 1."""
+    score_scale: ScoreScale = ScoreScale.LOGIT
+    """What its raw scores are."""
 
 
 class Family(Protocol):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tokenizers import AddedToken
 
+from rerank_api.score_scale import ScoreScale
 from rerank_server.engine.interface import Outputs, Row, Vectors
 from rerank_server.engine.readout import TokenVectors
 from rerank_server.errors import InputError, LoadError
@@ -82,7 +83,7 @@ class MultiVector:
             query_length=facts.positions or choose_length(None, files, None),
             document_length=document_length,
         )
-        return Opened(ranker, computed, document_length, _scale(settings))
+        return Opened(ranker, computed, document_length, _scale(settings), ScoreScale.MAX_SIM)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 
 from rerank_api.status import ModelState
 from rerank_gateway import listing, snapshot
-from rerank_gateway.models import Consumer, View
+from rerank_gateway.models import Consumer, Facts, View
 from rerank_gateway.publication import Publication
 
 pytestmark = pytest.mark.anyio
@@ -34,33 +34,62 @@ def ask(publication):
 
 async def test_models_are_listed_by_name_with_their_state(publication, ask, served):
     loading = dataclasses.replace(
-        served("b", model="bee", created=7), state=ModelState.LOADING, message="reading", progress=0.5
+        served("b", model="bee", created=7), state=ModelState.LOADING, message="reading", progress=0.43
     )
-    publication.publish(snapshot.build(View((loading, served("a", 9000)))))
+    known = Facts("embedding", 256, "cosine")
+    ready = [served(name, 9000, model="a", facts=known) for name in ("a", "BAAI/a")]
+    publication.publish(snapshot.build(View((loading, *ready))))
     response = await ask("/v1/models")
     assert response.headers["content-type"] == "application/json"
     assert response.json() == {
         "object": "list",
         "data": [
-            {
-                "id": "a",
-                "object": "model",
-                "created": 1,
-                "owned_by": "a",
-                "state": "Ready",
-                "message": "ready",
-            },
+            *(
+                {
+                    "id": name,
+                    "object": "model",
+                    "created": 1,
+                    "owned_by": "a",
+                    "names": ["BAAI/a", "a"],
+                    "state": "Ready",
+                    "message": "ready",
+                    "family": "embedding",
+                    "max_model_len": 256,
+                    "score_scale": "cosine",
+                }
+                for name in ("BAAI/a", "a")
+            ),
             {
                 "id": "b",
                 "object": "model",
                 "created": 7,
                 "owned_by": "bee",
+                "names": ["b"],
                 "state": "Loading",
                 "message": "reading",
-                "progress": 0.5,
+                "progress": 0.43,
             },
         ],
     }
+    for model in response.json()["data"]:
+        assert (await ask(f"/v1/models/{model['id']}")).json() == model
+
+
+async def test_a_consumer_is_told_of_the_names_that_it_may_call_alone(publication, ask, served):
+    models = [served(name, model="bge") for name in ("bge", "secret-project", "bge-2")]
+    consumers = (Consumer("search", (), ("bge", "bge-2")),)
+    publication.publish(snapshot.build(View(tuple(models), consumers)))
+    answer = await ask("/v1/models", consumer="search")
+    assert [model["names"] for model in answer.json()["data"]] == [["bge", "bge-2"]] * 2
+    assert "secret" not in answer.text
+    assert (await ask("/v1/models/bge", consumer="search")).json()["names"] == ["bge", "bge-2"]
+
+
+async def test_a_model_that_the_gateway_takes_up_has_no_progress(publication, ask, served):
+    replaced = served("on its way", message="its replacement loads", progress=0.5)
+    publication.publish(snapshot.build(View((replaced,))))
+    listed = (await ask("/v1/models/on its way")).json()
+    assert (listed["state"], "progress" in listed) == ("Loading", False)
 
 
 @pytest.mark.parametrize("path", ["BAAI/bge-v2:x@1", "BAAI%2Fbge-v2%3Ax%401"], ids=["plain", "escaped"])

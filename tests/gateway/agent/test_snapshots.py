@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rerank_api.names import seniority
 from rerank_api.status import ModelState
 from rerank_gateway import resources, snapshot
-from rerank_gateway.models import Consumer, Endpoint, ServedModel, View
+from rerank_gateway.models import Consumer, Endpoint, Facts, ServedModel, View
 from rerank_gateway.snapshot import Contest, Resource
 
 MODELS = st.builds(
@@ -24,6 +24,7 @@ MODELS = st.builds(
     progress=st.none() | st.sampled_from([0.0, 0.5]),
     hosts=st.lists(st.sampled_from(["h", "i"]), max_size=2, unique=True).map(tuple),
     from_zero=st.booleans(),
+    facts=st.sampled_from([Facts(), Facts("embedding", 256, "cosine")]),
 )
 CONSUMERS = st.builds(
     Consumer,
@@ -123,6 +124,18 @@ def test_one_changed_model_among_2000_serialises_one_model(served, monkeypatch):
     kinds = (resources.CLUSTER_TYPE, resources.LOAD_ASSIGNMENT_TYPE)
     differences = [snapshot.changed(before.resources[kind], after.resources[kind]) for kind in kinds]
     assert differences == [set(), {"m/m7"}]
+
+
+def test_what_is_told_of_a_model_changes_nothing_that_envoy_has(served):
+    model = served("a", 9000, hosts=("h",))
+    before = snapshot.build(View((model,)))
+    told = dataclasses.replace(model, message="other", progress=0.5, facts=Facts("embedding", 256, "cosine"))
+    after = snapshot.build(View((told,)), before)
+    assert after.models["a"].facts == told.facts
+    assert before.resources.keys() == after.resources.keys()
+    assert all(
+        snapshot.changed(old, after.resources[kind]) == set() for kind, old in before.resources.items()
+    )
 
 
 def test_added_changed_and_removed_resources_are_changes():

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rerank_api.score_scale import ScoreScale
 from rerank_api.status import ModelState
 from rerank_gateway import state_file
 from rerank_gateway.errors import StateFileError
-from rerank_gateway.models import Consumer, Endpoint, ServedModel, View
+from rerank_gateway.models import Consumer, Endpoint, Facts, ServedModel, View
 from rerank_gateway.state_file import StateFileSource
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -29,6 +30,9 @@ MODELS = st.builds(
     ).map(tuple),
     created=st.integers(0, 2**40),
     progress=st.none() | st.floats(0, 1),
+    facts=st.builds(
+        Facts, st.none() | NAMES, st.none() | st.integers(1, 2**20), st.none() | st.sampled_from(ScoreScale)
+    ),
 )
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from rerank_api.status import ModelState
 from rerank_gateway.kubernetes import objects
-from rerank_gateway.kubernetes.objects import Model, Slice, UnreadableError
-from rerank_gateway.models import Endpoint
+from rerank_gateway.kubernetes.objects import Model, Slice, Told, UnreadableError
+from rerank_gateway.models import Endpoint, Facts
 
 
 def test_of_a_model_the_few_fields_that_count_are_read(rerank_model):
@@ -13,7 +13,15 @@ def test_of_a_model_the_few_fields_that_count_are_read(rerank_model):
         names=["bge", "BAAI/bge:v2", "bge"],
         host="bge.example.com",
         spec={"unknown": {"field": 1}, "replicas": 2, "weight": 0},
-        status={"state": "Degraded", "message": "1 of 2 replicas ready.", "more": 1},
+        status={
+            "state": "Loading",
+            "message": "Reading weights.",
+            "progressPercent": 43,
+            "family": "qwen3-reranker",
+            "maxLength": 8192,
+            "scoreScale": "logit",
+            "more": 1,
+        },
     )
     assert objects.model(raw) == Model(
         namespace="rag",
@@ -21,9 +29,13 @@ def test_of_a_model_the_few_fields_that_count_are_read(rerank_model):
         created=1767225600,
         names=("bge", "BAAI/bge:v2"),
         host="bge.example.com",
-        state=ModelState.DEGRADED,
-        message="1 of 2 replicas ready.",
         weight=0,
+        told=Told(
+            state=ModelState.LOADING,
+            message="Reading weights.",
+            progress=0.43,
+            facts=Facts(family="qwen3-reranker", max_length=8192, score_scale="logit"),
+        ),
     )
 
 
@@ -54,11 +66,14 @@ def test_a_request_wakes_a_model_whose_autoscaling_may_go_to_zero(rerank_model, 
         pytest.param("Ready", id="a text"),
         pytest.param({"state": "Hibernating", "message": ""}, id="a state that is unknown here"),
         pytest.param({"state": ["Ready"], "message": 5}, id="other types"),
+        pytest.param(
+            {"progressPercent": 101, "family": "", "maxLength": True, "scoreScale": 1}, id="no facts"
+        ),
+        pytest.param({"progressPercent": "43", "maxLength": "512"}, id="texts for numbers"),
     ],
 )
 def test_a_status_that_says_nothing_stops_no_model(rerank_model, status):
-    model = objects.model(rerank_model(status=status))
-    assert (model.state, model.message) == (None, None)
+    assert objects.model(rerank_model(status=status)).told == Told()
 
 
 def test_a_model_that_is_being_deleted_is_gone(rerank_model):

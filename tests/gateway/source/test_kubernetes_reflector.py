@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from rerank_gateway.errors import KubernetesError, RefusedError, SilentError
-from rerank_gateway.kubernetes import objects
+from rerank_gateway.kubernetes import objects, source
 from rerank_gateway.kubernetes.reflector import Pace, Reflector
 from rerank_gateway.kubernetes.source import KubernetesSource
 
@@ -338,6 +338,51 @@ async def test_a_source_tells_nothing_before_every_list_is_complete(rerank_model
         due.set()
         (model,) = (await asyncio.wait_for(told, 10)).models
     assert [replica.address for replica in model.endpoints] == ["10.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("pause", "last", "most_views"),
+    [
+        pytest.param(3600.0, {"rag/a": 0.05, "rag/new": None}, 2, id="words come with what presses"),
+        pytest.param(0.3, {"rag/a": 0.05}, 6, id="and else by themselves"),
+    ],
+)
+async def test_words_about_models_are_told_together(monkeypatch, rerank_model, pause, last, most_views):
+    def loading(percent):
+        return rerank_model("a", status={"state": "Loading", "message": "x", "progressPercent": percent})
+
+    class Cluster(Api):
+        """Lists one model that loads, and tells each percent of it, further apart than a burst lasts."""
+
+        async def _parts(self, answer):
+            path, query = self.asked[-1]
+            if "watch" not in query:
+                yield page(loading(0), version="10")[0] if path.endswith("models") else page()[0]
+            elif path.endswith("models"):
+                await seen.wait()
+                for percent in range(1, 6):
+                    yield event("MODIFIED", loading(percent), str(10 + percent))
+                    await asyncio.sleep(3 * source._BURST_S)
+                if "rag/new" in last:
+                    yield event("ADDED", rerank_model("new"), "20")
+                await asyncio.Event().wait()
+            else:
+                await asyncio.Event().wait()
+
+    monkeypatch.setattr(source, "_WORDS_S", pause)
+    seen, told = asyncio.Event(), []
+
+    async def follow():
+        async with contextlib.aclosing(KubernetesSource(Cluster([])).views()) as coming:
+            async for view in coming:
+                told.append({model.model: model.progress for model in view.models})
+                seen.set()
+                if told[-1] == last:
+                    return
+
+    await asyncio.wait_for(follow(), 20)
+    assert told[0] == {"rag/a": 0.0}
+    assert len(told) <= most_views
 
 
 async def test_a_defect_in_following_ends_the_source_with_its_reason():

@@ -1,5 +1,7 @@
 """Objects as a view: what follows from what, and that only the objects count, not their history."""
 
+import dataclasses
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,9 +9,9 @@ from hypothesis import strategies as st
 from rerank_api.status import ModelState
 from rerank_gateway import snapshot
 from rerank_gateway.kubernetes import world
-from rerank_gateway.kubernetes.objects import Model, Slice
+from rerank_gateway.kubernetes.objects import Model, Slice, Told
 from rerank_gateway.kubernetes.world import World, served, standing
-from rerank_gateway.models import Endpoint, ServedModel
+from rerank_gateway.models import Endpoint, Facts, ServedModel
 
 ONE, TWO, SIX = Endpoint("10.0.0.1", 8000), Endpoint("10.0.0.2", 8000), Endpoint("fd00::1", 8000)
 KEY = ("rag", "bge")
@@ -30,9 +32,8 @@ def test_each_public_name_of_a_model_has_all_replicas_of_all_its_slices():
         model(
             names=("bge", "BAAI/bge"),
             host="bge.example.com",
-            state=ModelState.READY,
-            message="Fine.",
             from_zero=True,
+            told=Told(ModelState.READY, "Fine.", facts=Facts("embedding", 256, "cosine")),
         ),
     )
     assert filled.view().models == tuple(
@@ -45,6 +46,7 @@ def test_each_public_name_of_a_model_has_all_replicas_of_all_its_slices():
             created=7,
             hosts=("bge.example.com",),
             from_zero=True,
+            facts=Facts("embedding", 256, "cosine"),
         )
         for name in ("bge", "BAAI/bge")
     )
@@ -74,8 +76,50 @@ def test_each_public_name_of_a_model_has_all_replicas_of_all_its_slices():
 def test_how_a_model_stands_is_what_the_operator_says_unless_the_replicas_show_otherwise(
     state, message, replicas, stands, says
 ):
-    told = model(state=ModelState(state) if state else None, message=message)
-    assert standing(told, replicas) == (ModelState(stands), says)
+    told = Told(ModelState(state) if state else None, message, 0.41)
+    progress = 0.41 if stands == state else None
+    assert standing(told, replicas) == (ModelState(stands), says, progress)
+
+
+@pytest.mark.parametrize(
+    ("change", "pressing"),
+    [
+        pytest.param({"message": "42 %"}, False, id="words"),
+        pytest.param({"progress": 0.42}, False, id="progress"),
+        pytest.param({"facts": Facts("embedding")}, False, id="facts"),
+        pytest.param({"state": ModelState.VERIFYING}, True, id="a state"),
+    ],
+)
+def test_words_about_a_model_can_wait_and_a_state_cannot(change, pressing):
+    filled = World()
+    told = Told(ModelState.LOADING, "41 %", 0.41)
+    filled.models.put(KEY, model(told=told))
+    assert filled.pressing
+    filled.view()
+    assert not filled.pressing
+    filled.models.put(KEY, model(told=dataclasses.replace(told, **change)))
+    assert (filled.changed, filled.pressing) == (True, pressing)
+
+
+@pytest.mark.parametrize("field", ["names", "host", "created", "from_zero"])
+def test_where_requests_go_cannot_wait(field):
+    filled = World()
+    filled.models.put(KEY, model())
+    filled.view()
+    other = {"names": ("other",), "host": "h", "created": 8, "from_zero": True}[field]
+    filled.models.put(KEY, model(**{field: other}))
+    assert filled.pressing
+    filled.view()
+    filled.models.put(KEY, None)
+    assert filled.pressing
+
+
+def test_replicas_cannot_wait():
+    filled = World()
+    filled.models.put(KEY, model())
+    filled.view()
+    filled.slices.put(("rag", "bge-1"), Slice(KEY, (ONE,)))
+    assert filled.pressing
 
 
 MODELS = st.builds(
@@ -85,7 +129,12 @@ MODELS = st.builds(
     created=st.integers(0, 2),
     names=st.sampled_from([("a",), ("a", "b"), ("c",)]),
     host=st.none() | st.sampled_from(["h", "i"]),
-    state=st.none() | st.sampled_from(list(ModelState)),
+    told=st.builds(
+        Told,
+        st.none() | st.sampled_from(list(ModelState)),
+        progress=st.none() | st.just(0.5),
+        facts=st.sampled_from([Facts(), Facts("embedding", 256, "cosine")]),
+    ),
 )
 KEYS = st.sampled_from([("rag", "x"), ("rag", "y"), ("web", "x")])
 SLICES = st.builds(Slice, KEYS, st.lists(st.sampled_from([ONE, TWO, SIX]), max_size=2).map(tuple))

@@ -14,6 +14,7 @@ from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from torch import nn
 
+from rerank_api.score_scale import ScoreScale
 from rerank_server.errors import InputError, LoadError
 from rerank_server.families.checkpoint import read_checkpoint
 from rerank_server.families.interface import Cut
@@ -214,6 +215,7 @@ def test_a_sum_of_cosines_is_shown_as_their_mean_between_0_and_1(save_encoder: A
     model = load(save_pylate(save_encoder("model")), ScoringOptions(), threads=1)
     raw = scores(model)
     assert model.scale(raw) == pytest.approx(np.clip(raw / 24, 0, 1), abs=1e-6)
+    assert model.score_scale is ScoreScale.MAX_SIM
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,7 @@ def test_the_model_is_listed_under_all_of_its_names(minilm: Any, path: str) -> N
     for model in answer["data"]:
         assert minilm.request("GET", f"{path}/{model['id']}") == (200, model)
         assert model["max_model_len"] == 256
+        assert (model["family"], model["score_scale"]) == ("embedding", "cosine")
         assert model["capabilities"] == ["rerank"]
         assert model["owned_by"] == ("infinity" if "infinity" in path else "all-minilm-l6-v2")
     assert minilm.request("GET", f"{path}/other")[0] == (400 if "infinity" in path else 404)

@@ -13,6 +13,7 @@ from sentence_transformers.base.modules import Dense, Normalize
 from sentence_transformers.sentence_transformer.modules import LayerNorm
 from torch import nn
 
+from rerank_api.score_scale import ScoreScale
 from rerank_server.errors import InputError, LoadError
 from rerank_server.families.interface import Cut
 from rerank_server.load import LoadedModel, ScoringOptions, load
@@ -75,9 +76,9 @@ def test_every_pooling_mode_is_that_of_sentence_transformers(mode: Any, embeddin
 def test_steps_after_pooling_are_run(steps: Any, similarity: str, embedding_model: Any) -> None:
     torch.manual_seed(5)
     folder = embedding_model("mean", *steps(), similarity_fn_name=similarity)
-    assert scores(load(folder, ScoringOptions(), threads=1), QUERY, DOCUMENTS) == pytest.approx(
-        cosines(folder), rel=1e-5, abs=TOLERANCE
-    )
+    model = load(folder, ScoringOptions(), threads=1)
+    assert scores(model, QUERY, DOCUMENTS) == pytest.approx(cosines(folder), rel=1e-5, abs=TOLERANCE)
+    assert model.score_scale is {"cosine": ScoreScale.COSINE, "dot": ScoreScale.DOT_PRODUCT}[similarity]
 
 
 def test_the_checkpoints_prompts_are_put_before_query_and_documents(embedding_model: Any) -> None:

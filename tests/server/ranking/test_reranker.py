@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from rerank_api.score_scale import ScoreScale
 from rerank_server.batching import BatchReport
 from rerank_server.encoding import slices
 from rerank_server.engine.interface import Outputs, Row
@@ -173,6 +174,8 @@ def test_sigmoid_changes_the_values_and_not_the_order(loaded_bert: LoadedModel, 
     squashed.close()
     assert sigmoid.order == plain.order
     assert sigmoid.values == pytest.approx([1 / (1 + np.exp(-value)) for value in plain.values], abs=1e-6)
+    scales = (loaded_bert.score_scale, squashed.loaded.score_scale)
+    assert scales == (ScoreScale.LOGIT, ScoreScale.PROBABILITY)
 
 
 def test_order_is_by_raw_scores_even_where_sigmoid_makes_them_equal() -> None:
