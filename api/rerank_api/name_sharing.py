@@ -53,7 +53,7 @@ def share(name: str, holder: Claim) -> int:
 
 
 def advice(name: str, loser: Claim, oldest: Claim) -> str:
-    """Say what the author of a model can do whose name the oldest has: how a sentence ends, without its dot."""
+    """Say what the author of a model can do whose name the oldest has: how a sentence ends."""
     if loser.namespace != oldest.namespace:
         return _unshared("only models of one namespace share a name")
     if name in {loser.model, oldest.model}:

@@ -475,8 +475,8 @@ OWN_NAME = (
             Situation((pod(ready=True),), spec=ELSEWHERE),
             ModelState.DEGRADED,
             Reason.REFUSED,
-            "Serving as before the change, which is not acted on: spec.source.file: a folder of one machine is "
-            "for the local runner: give hostPath or pvc, which pods can mount.",
+            "Serving as before the change, which is not acted on: spec.source.file: a folder of one machine "
+            "is for the local runner: give hostPath or pvc, which pods can mount.",
             id="refused while it serves",
         ),
         pytest.param(
