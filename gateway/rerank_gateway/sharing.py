@@ -8,7 +8,7 @@ from rerank_api import name_sharing
 from rerank_api.name_sharing import Claim
 from rerank_api.names import seniority
 from rerank_api.status import ModelState
-from rerank_gateway.models import Part, ServedModel
+from rerank_gateway.models import Facts, Part, ServedModel
 
 _SERVING: Final = (ModelState.READY, ModelState.DEGRADED)
 _FURTHEST_FIRST: Final = (
@@ -74,7 +74,19 @@ def _joined(name: str, parts: tuple[Part, ...]) -> SharedName:
         created=parts[0].model.created,
         progress=progress,
         from_zero=any(model.from_zero for model in taking),
+        facts=_agreed([model.facts for model in taking]),
         parts=parts,
+    )
+
+
+def _agreed(told: Sequence[Facts]) -> Facts:
+    """Return what is true of each: of lengths the shortest, of words those that all have said."""
+    families, scales = {facts.family for facts in told}, {facts.score_scale for facts in told}
+    lengths = [facts.max_length for facts in told if facts.max_length is not None]
+    return Facts(
+        family=families.pop() if len(families) == 1 else None,
+        max_length=min(lengths) if len(lengths) == len(told) > 0 else None,
+        score_scale=scales.pop() if len(scales) == 1 else None,
     )
 
 

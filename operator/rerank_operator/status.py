@@ -84,10 +84,8 @@ def _name(name: str, claim: Claim, holders: tuple[Claim, ...]) -> NameStatus:
     if holders and len(others) == len(holders):
         message = f"The older model {holders[0]} has this name: {advice(name, claim, holders[0])}."
         return NameStatus(name=name, accepted=False, message=message)
-    message = _sharing(name, claim, others)
-    return NameStatus(
-        name=name, accepted=True, message=shortened(message, _LONGEST_NOTE) if message else None
-    )
+    note = _sharing(name, claim, others)
+    return NameStatus(name=name, accepted=True, message=shortened(note, _LONGEST_NOTE) if note else None)
 
 
 def _sharing(name: str, claim: Claim, others: list[Claim]) -> str | None:

@@ -8,7 +8,7 @@ import pytest
 from rerank_api.status import ModelState
 from rerank_gateway import listing, sharing, snapshot
 from rerank_gateway.metering import Account, Ledger, Use
-from rerank_gateway.models import Consumer, Endpoint, ServedModel, View
+from rerank_gateway.models import Consumer, Endpoint, Facts, ServedModel, View
 from rerank_gateway.sharing import SharedName
 from rerank_gateway.snapshot import Contest
 
@@ -66,6 +66,24 @@ def test_a_shared_name_stands_as_its_callers_find_it(
     assert found.from_zero is any(one.from_zero for one in parts)
 
 
+@pytest.mark.parametrize(
+    ("told", "facts"),
+    [
+        pytest.param([Facts("bert", 512, "logit")] * 2, Facts("bert", 512, "logit"), id="both say the same"),
+        pytest.param(
+            [Facts("bert", 512, "logit"), Facts("qwen3", 8192, "logit")],
+            Facts(None, 512, "logit"),
+            id="the shorter length holds for both",
+        ),
+        pytest.param([Facts("bert", 512, "logit"), Facts()], Facts(), id="one has said nothing yet"),
+    ],
+)
+def test_of_a_shared_name_is_told_what_is_true_of_all(told: list[Facts], facts: Facts) -> None:
+    models = [part(name, 1, facts=each) for name, each in zip("ab", told, strict=True)]
+    assert served(*models).facts == facts
+    assert served(*models, part("c", 0, facts=Facts("other", 1, "cosine"))).facts == facts
+
+
 def test_a_weight_of_0_is_nothing_also_for_who_is_left_alone() -> None:
     found = served(part("a", 0))
     assert isinstance(found, SharedName)
@@ -109,11 +127,12 @@ def test_a_host_of_a_model_is_open_to_who_may_call_the_name_that_it_shares() -> 
 
 def test_a_shared_name_is_listed_once_with_who_shares_it() -> None:
     found = served(part("rag/a", 95, created=7), part("rag/b", 5, LOADING, created=8, progress=0.4))
-    assert listing.describe(found) == {
+    assert listing.describe(found, ["bge"]) == {
         "id": "bge",
         "object": "model",
         "created": 7,
         "owned_by": "rag/a",
+        "names": ["bge"],
         "state": "Degraded",
         "message": "Shared by weight: rag/a (95) Ready, rag/b (5) Loading.",
         "shared_by": [
@@ -121,9 +140,15 @@ def test_a_shared_name_is_listed_once_with_who_shares_it() -> None:
             {"model": "rag/b", "weight": 5, "state": "Loading"},
         ],
     }
-    on_its_way = listing.describe(listing.as_routed(found, lambda _: False))
+    on_its_way = listing.describe(listing.as_routed(found, lambda _: False), ["bge"])
     assert on_its_way["state"] == "Loading"
     assert [one["state"] for one in on_its_way["shared_by"]] == ["Loading", "Loading"]  # type: ignore[index]
+
+
+def test_a_model_is_told_with_the_names_that_it_shares_too() -> None:
+    own = ServedModel(name="b-alone", model="b", state=READY, message="x", weight=5)
+    names = listing.names_by_model(snapshot.build(View((part("a", 95), part("b", 5), own))).models)
+    assert names == {"a": ["bge"], "b": ["b-alone", "bge"]}
 
 
 def test_what_each_of_them_did_is_added_up_by_itself() -> None:
