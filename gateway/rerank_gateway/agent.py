@@ -10,7 +10,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
-from rerank_gateway import listing, metrics, release, snapshot
+from rerank_gateway import garbage, listing, metrics, release, snapshot
 from rerank_gateway.access_logs import AccessLogs
 from rerank_gateway.activator import KEEP_ALIVE_S, Activator
 from rerank_gateway.ads import AdsServer
@@ -102,6 +102,8 @@ async def follow(
             following = snapshot.build(view, current, activator)
             _tell(current, following)
             publish(following)
+            if current is None:
+                garbage.spare_what_stays()
             current = following
     raise SourceEndedError("the source of models ended")
 

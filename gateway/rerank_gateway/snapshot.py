@@ -2,14 +2,15 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
-from rerank_gateway import credentials, limiting, resources, sharing
+from rerank_gateway import credentials, limiting, resources
 from rerank_gateway.auth import GRANTS_FILTER, KEYS_FILTER
 from rerank_gateway.budgets import Debt
+from rerank_gateway.claims import Claim, Claims, Contest, difference
 from rerank_gateway.clusters import HOST_PREFIX, NAME_PREFIX, host_cluster, name_cluster
 from rerank_gateway.limits import LIMITS_FILTER, TOKENS_FILTER
 from rerank_gateway.models import Consumer, ServedModel, View
@@ -31,14 +32,12 @@ Resources: TypeAlias = Mapping[str, Resource]
 
 
 @dataclass(frozen=True)
-class Contest:
-    """One public name or host that several RerankModels claim, or one key that several consumers have."""
+class Basis:
+    """What a snapshot was built from, as the next one needs it."""
 
-    name: str
-    """Of a key, the first signs of its digest."""
-    winner: str
-    losers: tuple[str, ...]
-    what: Literal["name", "host", "key"] = "name"
+    told: tuple[ServedModel, ...] = ()
+    names: Claims = field(default_factory=lambda: Claims.none("name"))
+    hosts: Claims = field(default_factory=lambda: Claims.none("host"))
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ class Snapshot:
     """By name, sorted."""
     doors: credentials.Doors = field(default_factory=dict)
     """By host: the public names of the model that answers there."""
+    basis: Basis = field(default_factory=Basis, compare=False, repr=False)
 
     def served_by(self, cluster: str) -> ServedModel | None:
         """Return the model whose requests are sent to a cluster of Envoy."""
@@ -79,44 +79,45 @@ def build(view: View, previous: Snapshot | None = None, activator: Path | None =
     `activator` is the unix socket for requests to models that may be woken and have no replica.
     A model that is the same in `previous` brings its resources along: only what changed is serialised.
     """
-    models, contested_names = _settle("name", ((model.name, model) for model in view.models), sharing.settle)
-    hosts, contested_hosts = _settle(
-        "host", ((host, model) for model in view.models for host in model.hosts), _oldest
-    )
+    basis = Basis() if previous is None else previous.basis
+    gone, came = difference(basis.told, view.models)
+    names = basis.names.after(_names(gone), _names(came))
+    hosts = basis.hosts.after(_hosts(gone), _hosts(came))
     consumers = {
         consumer.name: consumer
         for consumer in sorted(view.consumers, key=lambda one: (one.name, one.digests, one.models))
     }
     owners, contested_keys = _owners(consumers)
-    doors = _doors(models, hosts)
+    doors = _doors(names.winners, hosts.winners)
+    removed: set[str] = set()
     clusters: dict[str, Resource] = {}
     assignments: dict[str, Resource] = {}
-    for cluster_name, settled, before in (
-        (name_cluster, models, previous.models if previous is not None else {}),
-        (host_cluster, hosts, previous.hosts if previous is not None else {}),
+    for cluster_name, before, now in (
+        (name_cluster, basis.names.winners, names.winners),
+        (host_cluster, basis.hosts.winners, hosts.winners),
     ):
-        for name, model in settled.items():
+        removed.update(cluster_name(name) for name in before.keys() - now.keys())
+        for name, model in _new(before, now):
             key = cluster_name(name)
-            known = before.get(name)
-            if previous is not None and (known is model or known == model):
-                clusters[key] = previous.resources[resources.CLUSTER_TYPE][key]
-                assignments[key] = previous.resources[resources.LOAD_ASSIGNMENT_TYPE][key]
-            else:
+            if name not in before:  # a cluster depends on its name alone
                 clusters[key] = _resource(resources.cluster(key))
-                assignments[key] = _resource(
-                    resources.load_assignment(key, model, activator if model.from_zero else None)
-                )
+            assignments[key] = _resource(
+                resources.load_assignment(key, model, activator if model.from_zero else None)
+            )
     return Snapshot(
-        models,
+        names.winners,
         {
             resources.EXTENSION_TYPE: _extensions(consumers, owners, doors, previous),
-            resources.CLUSTER_TYPE: clusters,
-            resources.LOAD_ASSIGNMENT_TYPE: assignments,
+            resources.CLUSTER_TYPE: _carried(previous, resources.CLUSTER_TYPE, removed, clusters),
+            resources.LOAD_ASSIGNMENT_TYPE: _carried(
+                previous, resources.LOAD_ASSIGNMENT_TYPE, removed, assignments
+            ),
         },
-        contested_names + contested_hosts + contested_keys,
-        hosts,
+        names.in_order() + hosts.in_order() + contested_keys,
+        hosts.winners,
         consumers,
         doors,
+        Basis(view.models, names, hosts),
     )
 
 
@@ -131,40 +132,40 @@ def refusing(snapshot: Snapshot, debts: Mapping[str, Debt]) -> Snapshot:
 
 def changed(old: Resources, new: Resources) -> set[str]:
     """Name what was added, changed or removed between two states of one type."""
-    names = old.keys() - new.keys()
-    for name, resource in new.items():
-        before = old.get(name)
-        if before is not resource and before != resource:  # what was carried over is the same object
-            names.add(name)
-    return names
+    if old is new:
+        return set()
+    # What was carried over is the same object: looked for first, since it is nearly everything.
+    differing = [name for name, resource in new.items() if old.get(name) is not resource]
+    return {name for name in differing if old.get(name) != new[name]} | (old.keys() - new.keys())
 
 
-def _settle(
-    what: Literal["name", "host"],
-    claimed: Iterable[tuple[str, ServedModel]],
-    settle: Callable[[str, Sequence[ServedModel]], tuple[ServedModel, tuple[str, ...]]],
-) -> tuple[dict[str, ServedModel], tuple[Contest, ...]]:
-    """Say who has each public name, or each host, sorted by what it is.
-
-    `settle` is told the claimants, the oldest first, and returns what is served and who claims it in vain.
-    """
-    claims: defaultdict[str, list[ServedModel]] = defaultdict(list)
-    for name, model in claimed:
-        claims[name].append(model)
-    settled: dict[str, ServedModel] = {}
-    contests: list[Contest] = []
-    for name, claimants in sorted(claims.items()):
-        claimants.sort(key=_seniority)
-        settled[name], losers = settle(name, claimants)
-        if losers:
-            contests.append(Contest(name, claimants[0].model, losers, what))
-    return settled, tuple(contests)
+def _carried(
+    previous: Snapshot | None, type_url: str, removed: set[str], new: Mapping[str, Resource]
+) -> Resources:
+    """Return the resources of one type as they are now: the same object where nothing changed."""
+    before = {} if previous is None else previous.resources[type_url]
+    if not removed and not new:
+        return before
+    kept = {**before, **new}
+    for name in removed:
+        del kept[name]
+    return kept
 
 
-def _oldest(_: str, claimants: Sequence[ServedModel]) -> tuple[ServedModel, tuple[str, ...]]:
-    """Give a host to the oldest: hosts are not shared."""
-    oldest = claimants[0]
-    return oldest, tuple(sorted({claimant.model for claimant in claimants} - {oldest.model}))
+def _names(models: Iterable[ServedModel]) -> Iterator[Claim]:
+    return ((model.name, model) for model in models)
+
+
+def _hosts(models: Iterable[ServedModel]) -> Iterator[Claim]:
+    return ((host, model) for model in models for host in model.hosts)
+
+
+def _new(
+    before: Mapping[str, ServedModel], now: Mapping[str, ServedModel]
+) -> Iterator[tuple[str, ServedModel]]:
+    """Yield what is to be serialised: who is served differently than before, under which name."""
+    differing = [(name, model) for name, model in now.items() if before.get(name) is not model]
+    return ((name, model) for name, model in differing if before.get(name) != model)
 
 
 def _owners(consumers: Mapping[str, Consumer]) -> tuple[dict[str, str], tuple[Contest, ...]]:
@@ -214,19 +215,6 @@ def _requests_per_minute(consumers: Mapping[str, Consumer]) -> dict[str, int]:
         for name, consumer in consumers.items()
         if consumer.requests_per_minute is not None
     }
-
-
-def _seniority(model: ServedModel) -> tuple[object, ...]:
-    """Order claims as `rerank_api.names.seniority` does; the rest only makes the order total.
-
-    `namespace/name` is compared by its parts: as one text, `a-b/x` would come before `a/x`.
-    """
-    namespace, _, name = model.model.rpartition("/")
-    progress = -1.0 if model.progress is None else model.progress
-    weight = -1 if model.weight is None else model.weight
-    told = (model.name, model.state, model.message, progress, str(model.facts))
-    rest = (*told, model.endpoints, model.hosts, model.from_zero, weight)
-    return (model.created, namespace, name, *rest)
 
 
 def _resource(

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from rerank_api.keys import digest_of
 from rerank_api.status import ModelState
 from rerank_gateway import credentials, resources, snapshot
+from rerank_gateway.claims import Contest
 from rerank_gateway.models import Consumer, ServedModel, View
-from rerank_gateway.snapshot import Contest
 
 A, B, C = (digest_of(key) for key in "abc")
 

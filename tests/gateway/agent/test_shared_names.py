@@ -7,10 +7,10 @@ import pytest
 
 from rerank_api.status import ModelState
 from rerank_gateway import listing, sharing, snapshot
+from rerank_gateway.claims import Contest
 from rerank_gateway.metering import Account, Ledger, Use
 from rerank_gateway.models import Consumer, Endpoint, Facts, ServedModel, View
 from rerank_gateway.sharing import SharedName
-from rerank_gateway.snapshot import Contest
 
 READY, LOADING, IDLE = ModelState.READY, ModelState.LOADING, ModelState.IDLE
 FAILED, DEGRADED, PENDING = ModelState.FAILED, ModelState.DEGRADED, ModelState.PENDING
