@@ -25,7 +25,7 @@ SCREENSHOT = "PLAYGROUND_SCREENSHOT"
 def rank(page: Page) -> None:
     """Click on Rank, and wait for an answer or a refusal."""
     page.run("document.getElementById('rank').click()")
-    page.wait("document.getElementById('result').ariaBusy === 'false'")
+    page.wait("document.getElementById('ranking').ariaBusy === 'false'")
 
 
 def put(page: Page, element: str, text: str) -> None:
