@@ -73,6 +73,8 @@ class Consumer:
     secret: Key
     """The Secret that holds its keys."""
     models: tuple[str, ...]
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,13 @@ def consumer(raw: Json) -> Consumer | None:
         raise UnreadableError("spec.keySecret.name is no text")
     if not all(isinstance(model, str) for model in models):
         raise UnreadableError("spec.models holds what is no text")
-    return Consumer((namespace, secret), tuple(models))
+    limits = _mapping(spec, "limits")
+    return Consumer(
+        (namespace, secret),
+        tuple(models),
+        _per_minute(limits, "requestsPerMinute"),
+        _per_minute(limits, "tokensPerMinute"),
+    )
 
 
 def key_secret(raw: Json) -> KeySecret | None:
@@ -164,6 +172,15 @@ def key_secret(raw: Json) -> KeySecret | None:
         except KeyFaultError as fault:
             faults.append(f"{name} {fault}")
     return KeySecret(tuple(dict.fromkeys(digests)), tuple(faults))
+
+
+def _per_minute(limits: Json, name: str) -> int | None:
+    value = limits.get(name)
+    if value is None:
+        return None
+    if type(value) is not int or value < 1:
+        raise UnreadableError(f"spec.limits.{name} is {value!r:.80}, which is no whole number from 1")
+    return value
 
 
 def _names(spec: Json) -> tuple[str, ...]:

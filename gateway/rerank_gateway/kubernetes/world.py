@@ -128,7 +128,13 @@ class World:
 def caller(key: Key, consumer: Consumer, secret: KeySecret | None) -> models.Consumer:
     """Return a consumer with the keys of its Secret; without one nobody can call in its name."""
     digests = () if secret is None else secret.digests
-    return models.Consumer("/".join(key), digests, consumer.models)
+    return models.Consumer(
+        "/".join(key),
+        digests,
+        consumer.models,
+        consumer.requests_per_minute,
+        consumer.tokens_per_minute,
+    )
 
 
 def faults(name: str, consumer: Consumer, secret: KeySecret | None) -> Iterator[str]:

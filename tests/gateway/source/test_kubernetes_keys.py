@@ -21,10 +21,11 @@ A, B = digest_of("a-key"), digest_of("b-key")
 KEY = ("rerank", "search")
 
 
-def rerank_consumer(name="search", secret="keys", granted=("bge",), **metadata):
+def rerank_consumer(name="search", secret="keys", granted=("bge",), limits=None, **metadata):
+    spec = {"keySecret": {"name": secret}, "models": list(granted)}
     return {
         "metadata": {"name": name, "namespace": "rerank"} | metadata,
-        "spec": {"keySecret": {"name": secret}, "models": list(granted)},
+        "spec": spec if limits is None else spec | {"limits": limits},
     }
 
 
@@ -38,6 +39,22 @@ def b64(text):
 
 def test_a_consumer_is_read_with_the_secret_beside_it():
     assert objects.consumer(rerank_consumer()) == Consumer(("rerank", "keys"), ("bge",))
+
+
+@pytest.mark.parametrize(
+    ("limits", "requests", "tokens"),
+    [
+        pytest.param({}, None, None, id="none"),
+        pytest.param({"requestsPerMinute": 600}, 600, None, id="requests"),
+        pytest.param({"tokensPerMinute": 1000}, None, 1000, id="tokens"),
+        pytest.param({"requestsPerMinute": 600, "tokensPerMinute": 1000}, 600, 1000, id="both"),
+    ],
+)
+def test_the_limits_of_a_consumer_reach_the_view(limits, requests, tokens):
+    world = World()
+    world.consumers.put(KEY, objects.consumer(rerank_consumer(limits=limits)))
+    (told,) = world.view().consumers
+    assert (told.requests_per_minute, told.tokens_per_minute) == (requests, tokens)
 
 
 def test_a_consumer_or_secret_that_is_being_deleted_is_gone():
@@ -54,6 +71,19 @@ def test_a_consumer_or_secret_that_is_being_deleted_is_gone():
         pytest.param(rerank_consumer(name="A B"), "metadata.name", id="a name for no header"),
         pytest.param(rerank_consumer(secret=None), "spec.keySecret.name", id="no Secret"),
         pytest.param(rerank_consumer(granted=(5,)), "spec.models", id="a number for a model"),
+        pytest.param(
+            rerank_consumer(limits={"requestsPerMinute": "600"}),
+            "spec.limits.requestsPerMinute",
+            id="a limit as a text",
+        ),
+        pytest.param(
+            rerank_consumer(limits={"tokensPerMinute": 0}), "spec.limits.tokensPerMinute", id="a limit of 0"
+        ),
+        pytest.param(
+            rerank_consumer(limits={"tokensPerMinute": True}),
+            "spec.limits.tokensPerMinute",
+            id="a limit that is no number",
+        ),
     ],
 )
 def test_a_consumer_that_cannot_be_used_says_which_field(raw, words):
