@@ -104,3 +104,27 @@ def test_a_runner_that_is_given_a_consumer_asks_for_keys_from_the_first_request_
     assert status(runner) == 401
     assert status(runner, key, "/v1/models") == 200
     runner.end()
+
+
+def test_the_limits_of_a_consumer_in_a_file_are_kept_and_followed(
+    tmp_path: Path, write_manifest: Any, tiny_model: Path, start_runner: Any, wait_until: Any
+) -> None:
+    write_manifest(tmp_path, "tiny", source={"file": {"path": str(tiny_model)}})
+    consumers = tmp_path / "consumers.yaml"
+    command = [RERANK, "key", "create", "app", "--file", consumers]
+    key = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    written = consumers.read_text()
+    assert written.count("spec:\n") == 1
+    consumers.write_text(written.replace("spec:\n", "spec:\n  limits: {requestsPerMinute: 3}\n"))
+
+    runner = start_runner(tmp_path, cwd=tmp_path)
+    wait_until(lambda: status(runner) == 401, "the gateway answers")
+    headers = {"Authorization": f"Bearer {key}"}
+    answers = [httpx.get(f"{runner.url}/v1/models", headers=headers, trust_env=False) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert answers[-1].json()["error"]["code"] == "rate_limit_exceeded"
+    assert 0 < int(answers[-1].headers["retry-after"]) <= 20
+
+    consumers.write_text(written)
+    wait_until(lambda: status(runner, key, "/v1/models") == 200, "the limit is gone")
+    runner.end()
