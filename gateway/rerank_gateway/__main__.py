@@ -15,6 +15,8 @@ from rerank_gateway.errors import GatewayError
 
 if TYPE_CHECKING:
     from rerank_gateway.bootstrap import BootstrapSettings
+    from rerank_gateway.exchange import Exchange
+    from rerank_gateway.models import Endpoint
     from rerank_gateway.source import Source
 
 NOTICE_S = 10.0
@@ -31,6 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
         case "agent":
             if not options.kubernetes and (options.namespace or options.kubeconfig or options.consumers_in):
                 parser.error("--namespace, --consumers-in and --kubeconfig go with --kubernetes")
+            if options.peers_of and not options.kubernetes:
+                parser.error("--peers-of goes with --kubernetes")
+            if bool(options.counts_listen) != bool(options.peers_of or options.peer):
+                parser.error("--counts-listen goes with --peers-of or --peer")
             return _agent(options)
         case "drain":
             return _drain(options.socket_dir, options.limit_s, options.notice_s)
@@ -60,6 +66,21 @@ def _source(options: argparse.Namespace) -> "Source":
     return StateFileSource(options.state_file)
 
 
+def _others(options: argparse.Namespace) -> "Exchange | None":
+    from rerank_gateway.exchange import Exchange, FixedPeers
+
+    if options.counts_listen is None:
+        return None
+    if options.peers_of is None:
+        return Exchange(options.counts_listen, FixedPeers(tuple(options.peer)))
+    from rerank_gateway.kubernetes.api import KubernetesApi
+    from rerank_gateway.kubernetes.peers import KubernetesPeers
+
+    return Exchange(
+        options.counts_listen, KubernetesPeers(KubernetesApi(options.kubeconfig), *options.peers_of)
+    )
+
+
 async def _run_agent(options: argparse.Namespace) -> int:
     from rerank_gateway.agent import Sockets, run
     from rerank_gateway.ending import end_if_hung, set_when_told, told_to_end
@@ -74,7 +95,8 @@ async def _run_agent(options: argparse.Namespace) -> int:
     code = 0
     bounds = Bounds(options.hold_requests, options.hold_mib * 1024 * 1024, options.hold_s)
     try:
-        await run(_source(options), Sockets.inside(options.socket_dir), stop, bounds)
+        sockets = Sockets.inside(options.socket_dir)
+        await run(_source(options), sockets, stop, bounds, _others(options))
     except* (GatewayError, OSError) as failed:
         for error in failed.exceptions:
             sys.stderr.write(f"The gateway's agent cannot go on: {error}\n")
@@ -184,6 +206,28 @@ def _parser() -> argparse.ArgumentParser:
     agent.add_argument(
         "--hold-s", type=_at_least_1, default=120, metavar="N", help="how many seconds each may wait (120)"
     )
+    agent.add_argument(
+        "--counts-listen",
+        type=_address,
+        metavar="IP:PORT",
+        help="where other replicas of this gateway ask what consumers have used, so that limits hold for all "
+        "replicas together; nowhere by default",
+    )
+    peers = agent.add_mutually_exclusive_group()
+    peers.add_argument(
+        "--peers-of",
+        type=_namespace_and_name,
+        metavar="NAMESPACE/SERVICE",
+        help="ask the endpoints of this Service, at the port named counts",
+    )
+    peers.add_argument(
+        "--peer",
+        type=_endpoint,
+        action="append",
+        default=[],
+        metavar="IP:PORT",
+        help="ask this replica; repeat it for several",
+    )
 
     envoy = commands.add_parser("envoy", help="become the Envoy beside the agent")
     show = commands.add_parser("bootstrap", help="print the configuration that Envoy starts with, as JSON")
@@ -236,6 +280,22 @@ def _address(text: str) -> tuple[str, int]:
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, as in 127.0.0.1:8080 or [::1]:8080")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _endpoint(text: str) -> "Endpoint":
+    from rerank_gateway.models import Endpoint
+
+    try:
+        return Endpoint(*_address(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _namespace_and_name(text: str) -> tuple[str, str]:
+    namespace, slash, name = text.partition("/")
+    if not slash or not namespace or not name or "/" in name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAMESPACE/SERVICE")
+    return namespace, name
 
 
 if __name__ == "__main__":

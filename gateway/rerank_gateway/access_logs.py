@@ -16,8 +16,9 @@ from google.protobuf.struct_pb2 import Value
 
 from rerank_api.faces import MODEL_HEADER
 from rerank_gateway.auth import CONSUMER_METADATA, RBAC_METADATA
+from rerank_gateway.limits import OWES_NOTHING, RATE_LIMITED, REFUSAL_METADATA
 from rerank_gateway.metering import Use
-from rerank_gateway.usage import DOCUMENTS, NAMESPACE, SERVED_BY, TOKENS
+from rerank_gateway.usage import DOCUMENTS, NAMESPACE, SERVED_BY, STILL_S, TOKENS
 
 # The generated classes carry no type information: to the type checker these are Any.
 Entry: TypeAlias = accesslog_pb2.HTTPAccessLogEntry
@@ -68,17 +69,32 @@ class AccessLogs:
 
 
 def use_of(entry: Entry) -> Use:
-    """Read what counts in one entry."""
+    """Read what counts in one entry.
+
+    Of a request that takes longer than `STILL_S` Envoy tells while it goes on, and with the first such word
+    it counts. No word says whether it is the first, but how long the request has taken does.
+    """
     metadata = entry.common_properties.metadata
+    ended = entry.common_properties.access_log_type == accesslog_pb2.DownstreamEnd
+    periods = entry.common_properties.duration.ToTimedelta().total_seconds() / STILL_S
     return Use(
         consumer=_consumer(metadata),
         model=entry.request.request_headers.get(MODEL_HEADER, ""),
         host=entry.request.authority,
         status=entry.response.response_code.value,
         documents=_count(metadata, DOCUMENTS),
-        tokens=_count(metadata, TOKENS),
+        tokens=_count(metadata, TOKENS) if ended else 0,
         served_by=entry.common_properties.custom_tags.get(SERVED_BY, ""),
+        ended=ended,
+        counts=(periods < 1 if ended else periods < 2) and not _is_refused(entry),
     )
+
+
+def _is_refused(entry: Entry) -> bool:
+    """Say whether a limit has refused the request."""
+    debt = _value(entry.common_properties.metadata, RBAC_METADATA, REFUSAL_METADATA)
+    owes = debt is not None and debt.string_value != OWES_NOTHING
+    return owes or entry.response.response_code_details == RATE_LIMITED
 
 
 def _consumer(metadata: Metadata) -> str:

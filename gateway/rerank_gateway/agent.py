@@ -10,16 +10,20 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
-from rerank_gateway import garbage, listing, metrics, release, snapshot
+from rerank_gateway import exchange, garbage, listing, metrics, release, snapshot
 from rerank_gateway.access_logs import AccessLogs
 from rerank_gateway.activator import KEEP_ALIVE_S, Activator
 from rerank_gateway.ads import AdsServer
 from rerank_gateway.errors import SourceEndedError
+from rerank_gateway.exchange import Exchange
 from rerank_gateway.hold import DEFAULT_BOUNDS, Bounds
 from rerank_gateway.meter import Meter
 from rerank_gateway.publication import Publication
-from rerank_gateway.sockets import listening
+from rerank_gateway.sockets import listening, listening_on
 from rerank_gateway.source import Source
+
+_PEER_CONNECTIONS = 2_048
+"""Of other replicas, which are at most a thousand; more are answered 503."""
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +44,16 @@ class Sockets:
         return cls(ads=directory / "ads.sock", http=directory / "http.sock", hold=directory / "hold.sock")
 
 
-async def run(source: Source, sockets: Sockets, stop: asyncio.Event, bounds: Bounds = DEFAULT_BOUNDS) -> None:
+async def run(
+    source: Source,
+    sockets: Sockets,
+    stop: asyncio.Event,
+    bounds: Bounds = DEFAULT_BOUNDS,
+    others: Exchange | None = None,
+) -> None:
     """Serve until `stop` is set. `bounds` is how much may wait for each model at zero.
 
+    With `others`, what consumers use is counted together with other replicas of this gateway.
     Raises SocketError if a socket cannot be listened on, and an ExceptionGroup when a part fails: an agent
     that lost one would go on with a stale world.
     """
@@ -54,25 +65,33 @@ async def run(source: Source, sockets: Sockets, stop: asyncio.Event, bounds: Bou
     pages = (metrics.route(meter.ledger), listing.demand_route(activator.demand))
     http = _HttpServer(_config(listing.app(publication, ads.is_routed, *pages)))
     hold = _HttpServer(_config(activator, timeout_keep_alive=KEEP_ALIVE_S))
-    with listening(sockets.http) as http_socket, listening(sockets.hold) as hold_socket:
+    with contextlib.ExitStack() as stack:
+        http_socket = stack.enter_context(listening(sockets.http))
+        hold_socket = stack.enter_context(listening(sockets.hold))
+        servers = {http: http_socket, hold: hold_socket}
+        if others is not None:
+            counts = _HttpServer(_config(exchange.app(meter), limit_concurrency=_PEER_CONNECTIONS))
+            servers[counts] = stack.enter_context(listening_on(others.listen))
         try:
             await ads.start(sockets.ads, access_logs.service())
             log.info("serving on %s, %s and %s", sockets.ads, sockets.http, sockets.hold)
             async with asyncio.TaskGroup() as parts:
-                following = (
+                following = [
                     parts.create_task(follow(source, meter.publish, sockets.hold)),
                     parts.create_task(activator.follow()),
                     parts.create_task(meter.forgive()),
-                )
-                serving = (
-                    parts.create_task(http.serve(sockets=[http_socket])),
-                    parts.create_task(hold.serve(sockets=[hold_socket])),
-                )
+                ]
+                if others is not None:
+                    following.append(parts.create_task(exchange.follow(others.source, meter)))
+                serving = [
+                    parts.create_task(server.serve(sockets=[socket])) for server, socket in servers.items()
+                ]
                 await stop.wait()
                 activator.end()
                 for task in following:
                     task.cancel()
-                http.should_exit = hold.should_exit = True
+                for server in servers:
+                    server.should_exit = True
                 await asyncio.gather(*serving)
         finally:
             access_logs.end()
@@ -80,7 +99,9 @@ async def run(source: Source, sockets: Sockets, stop: asyncio.Event, bounds: Bou
             sockets.ads.unlink(missing_ok=True)
 
 
-def _config(app: ASGIApp, timeout_keep_alive: int = 5) -> uvicorn.Config:
+def _config(
+    app: ASGIApp, timeout_keep_alive: int = 5, limit_concurrency: int | None = None
+) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http="h11",  # the same wherever it runs
@@ -89,6 +110,7 @@ def _config(app: ASGIApp, timeout_keep_alive: int = 5) -> uvicorn.Config:
         log_config=None,
         server_header=False,
         timeout_keep_alive=timeout_keep_alive,
+        limit_concurrency=limit_concurrency,
     )
 
 

@@ -1,24 +1,32 @@
-"""Tokens a minute, counted after the answer: a bucket a consumer that may be in debt. Pure."""
+"""What a consumer may use in a minute, counted afterwards: a bucket a consumer that may be in debt. Pure."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 MINUTE_S = 60.0
 
 
+class Kind(StrEnum):
+    """What is limited."""
+
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+
+
 @dataclass(frozen=True)
 class Bucket:
-    """How many tokens a consumer may still use; below zero it owes some."""
+    """How much a consumer may still use; below zero it owes some."""
 
     level: float
     at: float
     """When that was so, in seconds."""
 
-    def filled(self, limit: int, now: float) -> "Bucket":
-        """Return the bucket as it is now: it gains `limit` a minute, and holds no more than that."""
+    def filled(self, limit: int, capacity: float, now: float) -> "Bucket":
+        """Return the bucket as it is now: it gains `limit` a minute, and holds no more than `capacity`."""
         gained = max(0.0, now - self.at) * limit / MINUTE_S
-        return Bucket(min(float(limit), self.level + gained), now)
+        return Bucket(min(capacity, self.level + gained), now)
 
 
 @dataclass(frozen=True)
@@ -26,23 +34,30 @@ class Debt:
     """Why a consumer has to wait."""
 
     limit: int
-    """Tokens a minute."""
+    """A minute."""
     until: int
     """Unix seconds, rounded up: when it owes nothing any more."""
+    kind: Kind = Kind.TOKENS
 
 
 @dataclass
 class Budgets:
-    """The buckets of all consumers that have a limit. One that has not used anything is full."""
+    """The buckets of all consumers that have a limit of one kind. One that has not used anything is full.
 
+    A full bucket holds what the limit gives in a minute and `spare_s` seconds. The spare is for what is heard
+    late of Envoy's own bucket before it: else who keeps to the limit would be in debt.
+    """
+
+    kind: Kind = Kind.TOKENS
+    spare_s: float = 0.0
     buckets: dict[str, Bucket] = field(default_factory=dict)
 
-    def charge(self, consumer: str, tokens: int, limits: Mapping[str, int], now: float) -> None:
-        """Take what an answer cost. `limits` are tokens a minute; who has none is not charged."""
-        if tokens <= 0 or (limit := limits.get(consumer)) is None:
+    def charge(self, consumer: str, amount: int, limits: Mapping[str, int], now: float) -> None:
+        """Take what was used. `limits` are those of a minute; who has none is not charged."""
+        if amount <= 0 or (limit := limits.get(consumer)) is None:
             return
         filled = self._bucket(consumer, limit, now)
-        self.buckets[consumer] = Bucket(filled.level - tokens, now)
+        self.buckets[consumer] = Bucket(filled.level - amount, now)
 
     def owing(self, limits: Mapping[str, int], now: float) -> dict[str, Debt]:
         """Return who has to wait. Buckets that are full again, and those without a limit, are forgotten."""
@@ -55,8 +70,8 @@ class Budgets:
             bucket = self._bucket(consumer, limit, now)
             if bucket.level < 0:
                 paid = round(now - bucket.level * MINUTE_S / limit, 3)  # else one debt ends at two times
-                debts[consumer] = Debt(limit, math.ceil(paid))
-            elif bucket.level >= limit:
+                debts[consumer] = Debt(limit, math.ceil(paid), self.kind)
+            elif bucket.level >= self._capacity(limit):
                 del self.buckets[consumer]
         return debts
 
@@ -69,5 +84,24 @@ class Budgets:
         ]
         return min(waits, default=None)
 
+    def levels(self, limits: Mapping[str, int], now: float) -> dict[str, float]:
+        """Return what is in the buckets that are not full."""
+        return {
+            consumer: self._bucket(consumer, limit, now).level
+            for consumer, limit in limits.items()
+            if consumer in self.buckets
+        }
+
+    def lower(self, levels: Mapping[str, float], limits: Mapping[str, int], now: float) -> None:
+        """Let no bucket hold more than somebody else says, who has counted for longer."""
+        for consumer, level in levels.items():
+            if (limit := limits.get(consumer)) is not None:
+                known = self._bucket(consumer, limit, now).level
+                self.buckets[consumer] = Bucket(min(known, level), now)
+
     def _bucket(self, consumer: str, limit: int, now: float) -> Bucket:
-        return self.buckets.get(consumer, Bucket(float(limit), now)).filled(limit, now)
+        capacity = self._capacity(limit)
+        return self.buckets.get(consumer, Bucket(capacity, now)).filled(limit, capacity, now)
+
+    def _capacity(self, limit: int) -> float:
+        return limit * (1 + self.spare_s / MINUTE_S)

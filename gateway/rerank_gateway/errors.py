@@ -2,7 +2,7 @@
 
 GatewayError
 ├── StateFileError      the state file cannot be read as one whole view
-├── SocketError         a unix socket cannot be listened on
+├── SocketError         a socket cannot be listened on
 ├── EnvoyNotFoundError  no Envoy is installed (`envoy_binary`)
 ├── CertificateError    Envoy cannot serve TLS with what it is given
 ├── KubernetesError     the API server does not answer, or not as it should
@@ -21,7 +21,7 @@ class StateFileError(GatewayError):
 
 
 class SocketError(GatewayError):
-    """The path is too long for a unix socket, taken by something else, or cannot be bound."""
+    """A unix socket's path is too long, taken by something else, or cannot be bound; nor can a port."""
 
 
 class CertificateError(GatewayError):

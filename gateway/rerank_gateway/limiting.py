@@ -1,4 +1,4 @@
-"""Limits as Envoy's extensions: how many requests a consumer may send, and who owes tokens. Pure.
+"""Limits as Envoy's extensions: how many requests a consumer may send, and who owes something. Pure.
 
 Fields: `envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit`, and `credentials` for the RBAC.
 Why: docs/decisions/0018-limits-without-a-call.md.
@@ -19,7 +19,7 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 from rerank_gateway import credentials
 from rerank_gateway.auth import CONSUMER_HEADER
 from rerank_gateway.budgets import Debt
-from rerank_gateway.limits import LIMITS_FILTER, OWING, TOKENS_FILTER, TOKENS_PREFIX
+from rerank_gateway.limits import DEBTS_FILTER, DEBTS_PREFIX, LIMITS_FILTER, OWES_NOTHING, owing
 from rerank_gateway.resources import packed
 
 _DESCRIPTOR: Final = "consumer"
@@ -56,16 +56,16 @@ def requests(per_minute: Mapping[str, int]) -> credentials.Extension:
     return extension_pb2.TypedExtensionConfig(name=LIMITS_FILTER, typed_config=packed(limit))
 
 
-def tokens(debts: Mapping[str, Debt]) -> credentials.Extension:
-    """Refuse who owes tokens. The refusal's name tells `waiting.lua` until when."""
+def debts(debts: Mapping[str, Debt]) -> credentials.Extension:
+    """Refuse who owes something. The refusal's name tells `waiting.lua` until when."""
     refusals = {
-        consumer: credentials.action(f"{OWING}{debt.until}_{debt.limit}", rbac_pb2.RBAC.DENY)
+        consumer: credentials.action(f"{owing(debt.kind)}{debt.until}_{debt.limit}", rbac_pb2.RBAC.DENY)
         for consumer, debt in debts.items()
     }
     decided = credentials.tree(
-        CONSUMER_HEADER, refusals, otherwise=credentials.action("owes_nothing", rbac_pb2.RBAC.ALLOW)
+        CONSUMER_HEADER, refusals, otherwise=credentials.action(OWES_NOTHING, rbac_pb2.RBAC.ALLOW)
     )
-    return credentials.rbac(TOKENS_FILTER, decided, prefix=TOKENS_PREFIX)
+    return credentials.rbac(DEBTS_FILTER, decided, prefix=DEBTS_PREFIX)
 
 
 def _bucket(per_minute: int) -> token_bucket_pb2.TokenBucket:

@@ -20,7 +20,13 @@ from rerank_gateway.paths import HEALTH_PATH, PLAYGROUND_FILES, PROXY_PREFIX
 from rerank_gateway.release import RELEASE_HEADER, RETRIES
 from rerank_gateway.route_filter import lua_code
 from rerank_gateway.tls import transport_socket
-from rerank_gateway.usage import LOGGED_USAGE, usage_filter, usage_log
+from rerank_gateway.usage import (
+    AT_THE_END,
+    LOGGED_USAGE,
+    TOLD_WHILE_IT_GOES_ON,
+    usage_filter,
+    usage_log,
+)
 
 HTTP_STATS = "gateway"
 """What the statistics of callers' requests are called: `http.gateway.…`."""
@@ -72,6 +78,7 @@ def listener(
             usage_log(agent_grpc_cluster),
             *(() if access_log is None else (_access_log(access_log, auth=auth),)),
         ],
+        "access_log_options": TOLD_WHILE_IT_GOES_ON,
         "local_reply_config": local_reply_config(
             max_body_bytes, timeouts.receive_s, timeouts.request_s, hold_socket
         ),
@@ -303,7 +310,7 @@ def _access_log(path: Path, *, auth: bool) -> Json:
     else:
         file = f"{_TYPES}.access_loggers.file.v3.FileAccessLog"
         logger = _extension("file", file, path=str(path), log_format={"json_format": fields})
-    return {**logger, "filter": {"not_health_check_filter": {}}}
+    return {**logger, "filter": {"and_filter": {"filters": [{"not_health_check_filter": {}}, AT_THE_END]}}}
 
 
 def _filter(name: str, type_url: str, **fields: object) -> Json:

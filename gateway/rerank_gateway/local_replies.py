@@ -14,8 +14,9 @@ from rerank_api.error_shapes import REGIONS, Region, Shaped, native
 from rerank_api.errors import ErrorCode
 from rerank_api.faces import FACE_PATHS, MODELS_PATH
 from rerank_gateway.auth import CHALLENGE, NOT_GRANTED, UNKNOWN_KEY
+from rerank_gateway.budgets import Kind
 from rerank_gateway.clusters import CLUSTER_HEADER, HOST_PREFIX
-from rerank_gateway.limits import OWING
+from rerank_gateway.limits import RATE_LIMITED, owing
 from rerank_gateway.paths import PLAYGROUND_PREFIX, PROXY_PREFIX
 from rerank_gateway.route_filter import MISSING_MODEL, too_large
 
@@ -121,21 +122,25 @@ def local_reply_config(
 
 def _too_fast() -> list[Json]:
     """Return the mappers for who has used up what it may; `Retry-After` is added behind them."""
-    owes = _expression(f'response.code_details.startsWith("rbac_access_denied_matched_policy[{OWING}")')
     return [
         *_early(
-            _details("local_rate_limited"),
+            _any(_details(RATE_LIMITED), _owes(Kind.REQUESTS)),
             ErrorCode.RATE_LIMIT_EXCEEDED,
             "This key's consumer has sent as many requests as it may in a minute: wait as long as the header "
             "Retry-After says.",
         ),
         *_early(
-            owes,
+            _owes(Kind.TOKENS),
             ErrorCode.RATE_LIMIT_EXCEEDED,
             "This key's consumer has used as many tokens as it may in a minute: wait as long as the header "
             "Retry-After says.",
         ),
     ]
+
+
+def _owes(kind: Kind) -> Json:
+    refusal = f"rbac_access_denied_matched_policy[{owing(kind)}"
+    return _expression(f'response.code_details.startsWith("{refusal}")')
 
 
 def _unknown_key() -> list[Json]:

@@ -10,7 +10,7 @@ from rerank_gateway.models import ServedModel
 
 @dataclass(frozen=True)
 class Use:
-    """One request as Envoy tells of it, once it was answered."""
+    """One request as Envoy tells of it: once it was answered, and while it goes on."""
 
     consumer: str
     """As Envoy names it; whatever it says where no consumer is known."""
@@ -24,6 +24,10 @@ class Use:
     """As the caller wrote it: where a request names no model, the host may have one of its own."""
     served_by: str = ""
     """The RerankModel whose replica it was sent to; empty where it was sent to none."""
+    ended: bool = True
+    """Whether this is the last word of it."""
+    counts: bool = True
+    """Whether this word counts as one of the consumer's requests: one word of each that no limit refused."""
 
 
 @dataclass(frozen=True, order=True)

@@ -9,10 +9,10 @@ from typing import Final, TypeAlias
 
 from rerank_gateway import credentials, limiting, resources
 from rerank_gateway.auth import GRANTS_FILTER, KEYS_FILTER
-from rerank_gateway.budgets import Debt
+from rerank_gateway.budgets import Debt, Kind
 from rerank_gateway.claims import Claim, Claims, Contest, difference
 from rerank_gateway.clusters import HOST_PREFIX, NAME_PREFIX, host_cluster, name_cluster
-from rerank_gateway.limits import LIMITS_FILTER, TOKENS_FILTER
+from rerank_gateway.limits import DEBTS_FILTER, LIMITS_FILTER
 from rerank_gateway.models import Consumer, ServedModel, View
 
 SHOWN_DIGITS: Final = 8
@@ -56,6 +56,17 @@ class Snapshot:
     doors: credentials.Doors = field(default_factory=dict)
     """By host: the public names of the model that answers there."""
     basis: Basis = field(default_factory=Basis, compare=False, repr=False)
+
+    def per_minute(self) -> dict[Kind, dict[str, int]]:
+        """Return the limits of those consumers that have one, by name."""
+        return {
+            Kind.REQUESTS: _requests_per_minute(self.consumers),
+            Kind.TOKENS: {
+                name: consumer.tokens_per_minute
+                for name, consumer in self.consumers.items()
+                if consumer.tokens_per_minute is not None
+            },
+        }
 
     def served_by(self, cluster: str) -> ServedModel | None:
         """Return the model whose requests are sent to a cluster of Envoy."""
@@ -122,10 +133,10 @@ def build(view: View, previous: Snapshot | None = None, activator: Path | None =
 
 
 def refusing(snapshot: Snapshot, debts: Mapping[str, Debt]) -> Snapshot:
-    """Return the snapshot with those refused that owe tokens, by consumer."""
+    """Return the snapshot with those refused that owe something, by consumer."""
     extensions = {
         **snapshot.resources[resources.EXTENSION_TYPE],
-        TOKENS_FILTER: _resource(limiting.tokens(debts)),
+        DEBTS_FILTER: _resource(limiting.debts(debts)),
     }
     return replace(snapshot, resources={**snapshot.resources, resources.EXTENSION_TYPE: extensions})
 
@@ -205,7 +216,7 @@ def _extensions(
         KEYS_FILTER: _resource(credentials.keys(owners)),
         GRANTS_FILTER: _resource(credentials.grants(consumers.values(), doors)),
         LIMITS_FILTER: _resource(limiting.requests(_requests_per_minute(consumers))),
-        TOKENS_FILTER: _resource(limiting.tokens({})),
+        DEBTS_FILTER: _resource(limiting.debts({})),
     }
 
 

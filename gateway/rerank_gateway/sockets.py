@@ -62,6 +62,20 @@ def listening(path: Path) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
+def listening_on(address: tuple[str, int]) -> Iterator[socket.socket]:
+    """Listen on a TCP port of an IP address, version 4 or 6. Raises SocketError."""
+    host, port = address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server(address, family=family, backlog=1024)
+    except OSError as error:
+        raise SocketError(f"cannot listen on port {port} of {host}: {error}") from error
+    with listener:
+        listener.setblocking(False)
+        yield listener
+
+
+@contextlib.contextmanager
 def private_sockets() -> Iterator[None]:
     """Have sockets that are bound inside made with mode 0600, with no moment in which others may connect."""
     before = os.umask(0o177)

@@ -30,9 +30,17 @@ LOGGED_USAGE: Final = {
 FLUSH: Final = "0.100s"
 """How long an entry may wait for others before it is sent to the agent."""
 
+STILL_S: Final = 0.5
+"""How often Envoy tells of a request that goes on, in seconds: so that long ones count before they end."""
+
 _TYPES = "type.googleapis.com/envoy.extensions"
 
 Json = dict[str, Any]
+
+TOLD_WHILE_IT_GOES_ON: Final[Json] = {"access_log_flush_interval": f"{STILL_S:.3f}s"}
+"""When access logs are written: each half second, and at the end."""
+
+AT_THE_END: Final[Json] = {"log_type_filter": {"types": ["DownstreamEnd"]}}
 
 
 def usage_filter() -> Json:
@@ -57,10 +65,16 @@ def usage_filter() -> Json:
 
 
 def usage_log(agent_grpc_cluster: str) -> Json:
-    """Return the access log that tells the agent of each request but the health checks."""
+    """Return the access log that tells the agent of each request but the health checks.
+
+    It does so at a request's end, and once after `STILL_S` (with `TOLD_WHILE_IT_GOES_ON` for the listener).
+    """
+    twice_ms = {"default_value": round(STILL_S * 2000) - 1, "runtime_key": "rerank.still"}
+    young: Json = {"duration_filter": {"comparison": {"op": "LE", "value": twice_ms}}}
+    once: Json = {"or_filter": {"filters": [AT_THE_END, young]}}
     return {
         "name": "usage",
-        "filter": {"not_health_check_filter": {}},
+        "filter": {"and_filter": {"filters": [{"not_health_check_filter": {}}, once]}},
         "typed_config": {
             "@type": f"{_TYPES}.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
             "common_config": {

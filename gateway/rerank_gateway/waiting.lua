@@ -1,7 +1,7 @@
 -- Say how long to wait: on answers of this gateway to who calls too fast.
 --
--- Of requests Envoy's rate limit has written x-ratelimit-reset already; of tokens the name of the refusal says
--- until when, and what the limit is.
+-- Where Envoy's rate limit has refused, it has written x-ratelimit-reset already; of a debt the name of the
+-- refusal says until when, and what the limit is.
 --   settings: metadata, refusal, owing
 
 local settings = ...
@@ -11,8 +11,9 @@ function envoy_on_response(handle)
   if headers:get(":status") ~= "429" then return end
   local noted = handle:streamInfo():dynamicMetadata():get(settings.metadata)
   local refusal = noted and noted[settings.refusal]
-  if refusal and string.sub(refusal, 1, #settings.owing) == settings.owing then
-    local ends, limit = string.match(refusal, "^(%d+)_(%d+)$", #settings.owing + 1)
+  local ends, limit
+  if refusal then ends, limit = string.match(refusal, settings.owing) end
+  if ends then
     local wait = tostring(math.max(1, tonumber(ends) - os.time()))
     headers:replace("x-ratelimit-limit", limit)
     headers:replace("x-ratelimit-remaining", "0")

@@ -18,6 +18,9 @@ SERVICE_LABEL = "kubernetes.io/service-name"
 """On EndpointSlices, by Kubernetes: the Service that they belong to."""
 
 PORT_NAME = "http"
+PEERS_PORT_NAME = "counts"
+"""Where replicas of the gateway ask each other."""
+
 _OPAQUE = "Opaque"
 
 Json: TypeAlias = Mapping[str, Any]
@@ -121,7 +124,7 @@ def endpoint_slice(raw: Json) -> Slice | None:
     """
     namespace, _ = key_of(raw)
     labels = _mapping(_mapping(raw, "metadata"), "labels")
-    label, port = labels.get(MODEL_LABEL), _port(raw)
+    label, port = labels.get(MODEL_LABEL), _port(raw, PORT_NAME)
     if not isinstance(label, str) or labels.get(SERVICE_LABEL) != label:
         return None
     if port is None or raw.get("addressType") not in ("IPv4", "IPv6"):
@@ -134,8 +137,22 @@ def endpoint_slice(raw: Json) -> Slice | None:
     return Slice((namespace, label), endpoints)
 
 
+def peer_slice(raw: Json) -> tuple[Endpoint, ...] | None:
+    """Read an EndpointSlice of the gateway's own replicas; None where none can be asked.
+
+    All count: one that is not ready yet, or not any more, may have requests. Raises `UnreadableError`.
+    """
+    port = _port(raw, PEERS_PORT_NAME)
+    if port is None or raw.get("addressType") not in ("IPv4", "IPv6"):
+        return None
+    return tuple(_endpoint(each, port) for each in _list(raw, "endpoints"))
+
+
 def consumer(raw: Json) -> Consumer | None:
-    """Read a RerankConsumer; one that is being deleted is gone already. Raises `UnreadableError`."""
+    """Read a RerankConsumer; one that is being deleted is gone already. Raises `UnreadableError`.
+
+    A limit that cannot be read leaves the consumer out: without one it might call as fast as it likes.
+    """
     if _mapping(raw, "metadata").get("deletionTimestamp") is not None:
         return None
     namespace, name = key_of(raw)
@@ -233,12 +250,12 @@ def _takes_traffic(conditions: Json) -> bool:
     return conditions.get("ready") is not False and conditions.get("terminating") is not True
 
 
-def _port(raw: Json) -> int | None:
+def _port(raw: Json, name: str) -> int | None:
     for port in _list(raw, "ports"):
         number = port.get("port") if isinstance(port, dict) else None
-        if number is not None and port.get("name") == PORT_NAME:
+        if number is not None and port.get("name") == name:
             if type(number) is not int:
-                raise UnreadableError(f"the port {PORT_NAME} is {number!r}, which is no number")
+                raise UnreadableError(f"the port {name} is {number!r}, which is no number")
             return number
     return None
 

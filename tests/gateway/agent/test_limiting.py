@@ -30,6 +30,6 @@ def test_a_debt_changes_one_resource():
     owed = snapshot.build(View(consumers=(APP,)))
     refused = snapshot.refusing(owed, {"app": Debt(100, 7)})
     kind = resources.EXTENSION_TYPE
-    assert snapshot.changed(owed.resources[kind], refused.resources[kind]) == {"tokens"}
-    assert b"owes_tokens_7_100" in refused.resources[kind]["tokens"].body
+    assert snapshot.changed(owed.resources[kind], refused.resources[kind]) == {"debts"}
+    assert b"owes_tokens_7_100" in refused.resources[kind]["debts"].body
     assert snapshot.refusing(refused, {}).resources == owed.resources

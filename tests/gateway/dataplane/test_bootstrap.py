@@ -76,7 +76,7 @@ def test_nobody_is_asked_for_a_key_unless_that_is_set() -> None:
 
     assert filters(SETTINGS) == ["health_check", "lua", "usage", "router"]
     keyed = filters(dataclasses.replace(SETTINGS, auth=True))
-    limits = ["waiting", "tokens", "requests"]
+    limits = ["waiting", "requests", "debts"]
     assert keyed == ["health_check", "key", "keys", "consumer", *limits, "lua", "grants", "usage", "router"]
 
 
