@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from rerank_gateway import __main__ as gateway
+from rerank_gateway.kubernetes.objects import PEERS_PORT_NAME
 from rerank_operator import __main__ as operator
 from rerank_operator import settings
 from rerank_operator.handlers import watched
@@ -271,6 +272,68 @@ def test_without_keys_nobody_reads_secrets(helm) -> None:
     assert not any("secrets" in rule["resources"] for role in roles for rule in role["rules"])
 
 
+@pytest.mark.parametrize(
+    "values",
+    ["gateway: {replicas: 1}", "gateway: {auth: {enabled: false}}"],
+    ids=["one replica", "no consumers"],
+)
+def test_a_gateway_that_has_nothing_to_share_opens_no_port_for_it(helm, values: str) -> None:
+    objects = helm.objects(values)
+    programs = containers(deployments(objects)["rerank-gateway"])
+    assert "ports" not in programs["agent"]
+    assert not [word for word in programs["agent"]["args"] if "peers" in word or "counts" in word]
+    assert not [key for key in objects if key[0] == "NetworkPolicy" or key[2] == "rerank-gateway-all"]
+
+
+@pytest.mark.parametrize("more", ["", "watchNamespaces: [a]"])
+def test_replicas_find_each_other_and_nobody_else_reaches_their_port(helm, more: str) -> None:
+    objects = helm.objects(more)
+    agent = containers(deployments(objects)["rerank-gateway"])["agent"]
+    (port,) = agent["ports"]
+    read = gateway._parser().parse_args(agent["args"][1:])
+    assert read.counts_listen == ("0.0.0.0", port["containerPort"])
+    assert read.peers_of == ("rerank", "rerank-gateway-all")
+    service = objects["Service", "rerank", "rerank-gateway-all"]["spec"]
+    assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
+    assert [one["name"] for one in service["ports"]] == [PEERS_PORT_NAME]
+    assert service["ports"][0]["targetPort"] == port["name"]
+    assert granted(objects["Role", "rerank", "rerank-gateway-all"]["rules"]) == {
+        ("discovery.k8s.io", "endpointslices"): {"list", "watch"}
+    }
+    labels = deployments(objects)["rerank-gateway"]["metadata"]["labels"]
+    policy = objects["NetworkPolicy", "rerank", "rerank-gateway"]["spec"]
+    callers, peers = policy["ingress"]
+    assert callers == {"ports": [{"port": 8080}]}
+    assert peers["ports"] == [{"port": port["containerPort"]}]
+    for selector in (service["selector"], policy["podSelector"]["matchLabels"]):
+        assert selector.items() <= labels.items()
+    assert [one["podSelector"]["matchLabels"] for one in peers["from"]] == [service["selector"]]
+
+
+@pytest.mark.parametrize(
+    ("who", "allowed"),
+    [
+        pytest.param("", {}, id="all"),
+        pytest.param(
+            ", from: [{podSelector: {}}]", {"from": [{"podSelector": {}}]}, id="pods of the namespace"
+        ),
+    ],
+)
+def test_prometheus_has_a_named_port_if_it_is_asked_for(helm, who: str, allowed: dict[str, Any]) -> None:
+    objects = helm.objects(f"gateway: {{replicas: 1, metrics: {{port: 9901{who}}}}}")
+    envoy = containers(deployments(objects)["rerank-gateway"])["envoy"]
+    assert {"name": "metrics", "containerPort": 9901} in envoy["ports"]
+    assert gateway._parser().parse_args(envoy["args"][1:]).metrics_listen == ("0.0.0.0", 9901)
+    policy = objects["NetworkPolicy", "rerank", "rerank-gateway"]["spec"]
+    assert policy["ingress"] == [{"ports": [{"port": 8080}]}, {"ports": [{"port": 9901}], **allowed}]
+
+
+def test_without_a_policy_none_is_made(helm) -> None:
+    objects = helm.objects("gateway: {metrics: {port: 9901}, networkPolicy: {enabled: false}}")
+    assert "NetworkPolicy" not in {kind for kind, _, _ in objects}
+    assert ("Service", "rerank", "rerank-gateway-all") in objects
+
+
 def test_the_programs_know_their_arguments(helm) -> None:
     pods = deployments(helm.objects(NARROW))
     programs = {**containers(pods["rerank-operator"]), **containers(pods["rerank-gateway"])}
@@ -401,6 +464,10 @@ def test_routes_of_other_namespaces_are_let_in_where_they_are_named(
         pytest.param(
             "gateway: {service: {port: 70000}}", "'/gateway/service/port': maximum: got 70,000", id="a port"
         ),
+        pytest.param(
+            "gateway: {metrics: {port: 80}}", "at '/gateway/metrics/port'", id="a port of the system"
+        ),
+        pytest.param("gateway: {peers: {port: 8080}}", "at '/gateway/peers/port'", id="the callers' port"),
         pytest.param(
             "gateway: {limits: {maxBodyBytes: 20971520}}",
             "at '/gateway/limits/maxBodyBytes': maximum: got 2.09",

@@ -94,6 +94,14 @@ terminationMessagePolicy: FallbackToLogsOnError
 {{ empty .Values.gateway.tls.secretName | ternary "http" "https" }}
 {{- end }}
 
+{{/* Not empty where the gateway's replicas tell each other what consumers use. */}}
+{{- define "rerank.sharesLimits" -}}
+{{- with .Values.gateway }}{{ and .auth.enabled (gt (int .replicas) 1) | ternary "yes" "" }}{{ end -}}
+{{- end }}
+
+{{/* The Service that has all of the gateway's replicas, so that they find each other. */}}
+{{- define "rerank.gatewayPeers" -}}{{ include "rerank.gateway" . }}-all{{- end }}
+
 {{/* The port of the gateway's Service. */}}
 {{- define "rerank.gatewayPort" -}}
 {{ .Values.gateway.service.port | default (eq (include "rerank.gatewayScheme" .) "https" | ternary 443 80) }}
