@@ -9,8 +9,8 @@ from rerank_gateway import snapshot
 from rerank_gateway.budgets import Budgets, Debt, Kind
 from rerank_gateway.metering import Ledger, Use
 from rerank_gateway.publication import Publication
-from rerank_gateway.tallies import Learned, Place, Report, Tally, Used
 from rerank_gateway.snapshot import Snapshot
+from rerank_gateway.tallies import Learned, Place, Report, Tally, Used
 
 HEARD_LATE_S = 1.0
 """How much the time may vary between a request and the word of it: docs/decisions/0023."""

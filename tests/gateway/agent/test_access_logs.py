@@ -45,4 +45,4 @@ def entry(kind, duration_s, details="via_upstream", action="owes_nothing", token
     ],
 )
 def test_each_request_that_no_limit_refused_counts_once(told, ended, counts, tokens):
-    assert use_of(told) == Use("app", "", 200, 0, tokens, "", ended, counts)
+    assert use_of(told) == Use("app", "", 200, tokens=tokens, ended=ended, counts=counts)
