@@ -22,8 +22,8 @@ local word_t = ffi.typeof("const uint64_t *")
 
 local HIGH_BITS = 0x8080808080808080ULL
 local ONES = 0x0101010101010101ULL
-local SPACES = 0x2020202020202020ULL
-local QUOTES = 0x2222222222222222ULL
+local TWOS = 0x0202020202020202ULL
+local ABOVE_SPACES = 0x2121212121212121ULL
 local BACKSLASHES = 0x5c5c5c5c5c5c5c5cULL
 local INDEXES = 0x0001020304050607ULL -- times 2^(8i), its top byte is i
 
@@ -96,11 +96,12 @@ end
 -- p: after an opening quote. Returns the offset of the closing one.
 local function string_end(s, p, n)
   while true do
-    -- Eight plain bytes at a time. A byte below 0x20 borrows into its high bit, and so does a byte that the
-    -- exclusive or turned into zero; a borrow may mark the bytes above it too, never one below.
+    -- Eight plain bytes at a time. An exclusive or with 2 puts the quote beside the controls, below 0x21. What is
+    -- below borrows into its high bit, and so does a backslash, which an exclusive or turns into zero; a borrow
+    -- may mark the bytes above it too, never one below.
     while p + 8 <= n do
       local w = ffi.cast(word_t, s + p)[0]
-      local odd = bor(w, w - SPACES, bxor(w, QUOTES) - ONES, bxor(w, BACKSLASHES) - ONES)
+      local odd = bor(w, bxor(w, TWOS) - ABOVE_SPACES, bxor(w, BACKSLASHES) - ONES)
       odd = band(odd, HIGH_BITS)
       if odd ~= 0 then
         p = p + tonumber(rshift(rshift(band(odd, -odd), 7) * INDEXES, 56))
