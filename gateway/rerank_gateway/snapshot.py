@@ -110,8 +110,8 @@ def build(view: View, previous: Snapshot | None = None, activator: Path | None =
         removed.update(cluster_name(name) for name in before.keys() - now.keys())
         for name, model in _new(before, now):
             key = cluster_name(name)
-            if name not in before:  # a cluster depends on its name alone
-                clusters[key] = _resource(resources.cluster(key))
+            if name not in before or _has_choice(before[name]) != _has_choice(model):
+                clusters[key] = _resource(resources.cluster(key, choice=_has_choice(model)))
             assignments[key] = _resource(
                 resources.load_assignment(key, model, activator if model.from_zero else None)
             )
@@ -177,6 +177,11 @@ def _new(
     """Yield what is to be serialised: who is served differently than before, under which name."""
     differing = [(name, model) for name, model in now.items() if before.get(name) is not model]
     return ((name, model) for name, model in differing if before.get(name) != model)
+
+
+def _has_choice(model: ServedModel) -> bool:
+    """Say whether a request has somewhere else to go where one replica cannot be reached."""
+    return model.from_zero or len(set(model.endpoints)) > 1
 
 
 def _owners(consumers: Mapping[str, Consumer]) -> tuple[dict[str, str], tuple[Contest, ...]]:

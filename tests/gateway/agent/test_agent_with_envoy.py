@@ -195,6 +195,31 @@ async def test_no_request_fails_while_one_of_two_replicas_refuses(agent, envoy, 
     )
 
 
+async def test_no_request_fails_while_a_second_replica_comes_and_goes(
+    agent, envoy, replica, served, load, until
+):
+    first, second = await replica("first"), await replica("second")
+    agent.publish(served("a", first.port))
+    await agent.start()
+    await envoy.start()
+    await envoy.answers("a", "first")
+
+    async with load(envoy, "a") as seen:
+        for changes in range(1, 21):
+            ports = (first.port, second.port) if changes % 2 else (first.port,)
+            agent.publish(served("a", *ports))
+            before = seen.answers
+
+            async def served_on(changes=changes, before=before):
+                modified = await envoy.stat("cluster_manager.cluster_modified")
+                return modified == changes and seen.answers >= before + 20
+
+            await until(served_on, "the cluster, with outlier detection or without, and 20 answers")
+
+    assert seen.failures == []
+    assert second.requests
+
+
 async def test_2000_models_arrive_and_one_more_joins_them(agent_process, envoy, replica, served):
     only = await replica("only")
     many = [served(f"org/model-{i}", only.port) for i in range(2000)]

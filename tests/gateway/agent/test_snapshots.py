@@ -159,6 +159,19 @@ def test_what_is_told_of_a_model_changes_nothing_that_envoy_has(served):
     )
 
 
+def test_a_cluster_is_sent_anew_only_where_a_choice_of_replicas_begins_or_ends(served):
+    def cluster(model):
+        return snapshot.build(View((model,))).resources[resources.CLUSTER_TYPE]["m/m"]
+
+    none, one, two, three = (served("m", *range(9000, 9000 + replicas)) for replicas in range(4))
+    asleep, awake = served("m", from_zero=True), served("m", 9000, from_zero=True)
+    assert len({cluster(model) for model in (none, one)}) == 1
+    assert len({cluster(model) for model in (two, three, asleep, awake)}) == 1
+    assert cluster(one) != cluster(two)
+    grown = snapshot.build(View((two,)), snapshot.build(View((one,))))
+    assert grown == snapshot.build(View((two,)))
+
+
 def test_added_changed_and_removed_resources_are_changes():
     one, two = Resource("1", b"1"), Resource("2", b"2")
     old = {"same": one, "changed": one, "removed": one}
