@@ -41,15 +41,27 @@ def up(
     run_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where sockets and state are while it runs.")
     ] = None,
+    *,
     tls_dir: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Speak TLS with tls.crt and tls.key of there, also once renewed."),
     ] = None,
+    tracing_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Send spans of requests to this OpenTelemetry collector, by OTLP over HTTP."
+        ),
+    ] = None,
+    tracing_sampling: Annotated[
+        float,
+        typer.Option(metavar="PERCENT", help="Of how many requests, where callers have not decided it."),
+    ] = 100.0,
 ) -> None:
     """Serve models on this machine until Ctrl-C: a server a replica, behind the gateway."""
     from rerank_cli.up import command
 
-    command.up(manifests, listen, run_dir, try_, tls_dir=tls_dir)
+    spans = command.Spans(tracing_endpoint, tracing_sampling)
+    command.up(manifests, listen, run_dir, try_, tls_dir=tls_dir, spans=spans)
 
 
 @app.command()

@@ -110,6 +110,7 @@ async def _run_agent(options: argparse.Namespace) -> int:
 def _with_settings(options: argparse.Namespace) -> int:
     from rerank_gateway.bootstrap import BootstrapSettings, bootstrap
     from rerank_gateway.release import known_key
+    from rerank_gateway.tracing import Tracing
 
     host, port = options.listen
     limits = Limits.of(options)
@@ -128,6 +129,9 @@ def _with_settings(options: argparse.Namespace) -> int:
             access_log=options.access_log,
             release_key=known_key(options.socket_dir),
             metrics=options.metrics_listen,
+            tracing=Tracing(options.tracing_endpoint, options.tracing_sampling)
+            if options.tracing_endpoint
+            else None,
         )
     except ValueError as error:
         sys.stderr.write(f"There is no such bootstrap: {error}\n")
@@ -249,6 +253,18 @@ def _parser() -> argparse.ArgumentParser:
             type=_address,
             metavar="HOST:PORT",
             help="where Prometheus finds /metrics and /stats/prometheus; nowhere by default",
+        )
+        command.add_argument(
+            "--tracing-endpoint",
+            metavar="URL",
+            help="the OpenTelemetry collector that spans of requests go to, by OTLP over HTTP",
+        )
+        command.add_argument(
+            "--tracing-sampling",
+            type=float,
+            default=100.0,
+            metavar="PERCENT",
+            help="of how many requests, where their callers have not decided it (100)",
         )
         command.add_argument("--access-log", type=Path, help="a file for a JSON line a request")
         command.add_argument("--concurrency", type=int, metavar="N", help="worker threads, else one a core")

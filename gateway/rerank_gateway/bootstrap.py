@@ -11,6 +11,7 @@ from rerank_api.faces import MAX_BODY_BYTES
 from rerank_gateway.listener import HTTP_STATS, Timeouts, listener
 from rerank_gateway.metrics_listener import metrics_listener
 from rerank_gateway.sockets import LONGEST_PATH
+from rerank_gateway.tracing import Tracing, cluster, runtime
 
 ADS_CLUSTER = "ads"
 AGENT_CLUSTER = "agent"
@@ -68,6 +69,8 @@ class BootstrapSettings:
     """A file that gets one JSON line a request, without any text of bodies; `/dev/stdout` works."""
     metrics: tuple[str, int] | None = None
     """Address and port where Prometheus finds metrics, without a key or TLS; None opens no such port."""
+    tracing: Tracing | None = None
+    """Where spans of requests go; None makes none."""
 
     def __post_init__(self) -> None:
         longest = max((self.ads_socket, self.http_socket, self.admin_socket), key=_bytes)
@@ -141,6 +144,7 @@ def bootstrap(settings: BootstrapSettings) -> Json:
                 _local_cluster(ADS_CLUSTER, settings.ads_socket, _keepalive_http2()),
                 _local_cluster(AGENT_CLUSTER, settings.http_socket, {"http_protocol_options": {}}),
                 *_metrics_clusters(settings),
+                *(() if settings.tracing is None else (cluster(settings.tracing),)),
             ],
             "listeners": [
                 listener(
@@ -155,10 +159,12 @@ def bootstrap(settings: BootstrapSettings) -> Json:
                     tls_secret=None if settings.tls_dir is None else settings.tls_secret,
                     hold_socket=settings.hold_socket,
                     release_key=settings.release_key,
+                    tracing=settings.tracing,
                 ),
                 *_metrics_listeners(settings),
             ],
         },
+        **({} if settings.tracing is None else {"layered_runtime": runtime()}),
         "watchdogs": {"main_thread_watchdog": _watchdog(), "worker_watchdog": _watchdog()},
         "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": list(_KEPT_STATS)}}},
         # What a model costs before it is asked for the first time: neither statistics nor, in each worker

@@ -20,6 +20,7 @@ from rerank_gateway.paths import HEALTH_PATH, PLAYGROUND_FILES, PROXY_PREFIX
 from rerank_gateway.release import RELEASE_HEADER, RETRIES
 from rerank_gateway.route_filter import lua_code
 from rerank_gateway.tls import transport_socket
+from rerank_gateway.tracing import Tracing, connection_manager, request_id
 from rerank_gateway.usage import (
     AT_THE_END,
     LOGGED_USAGE,
@@ -58,6 +59,7 @@ def listener(
     tls_secret: Path | None,
     hold_socket: Path,
     release_key: str | None,
+    tracing: Tracing | None,
 ) -> Json:
     """Return the listener: HTTP/1.1 and HTTP/2, told apart by ALPN or else by their first bytes.
 
@@ -73,7 +75,8 @@ def listener(
         "early_header_mutation_extensions": [_strip_internal_headers()],
         **_limits(timeouts),
         **_paths(),
-        **_identity(),
+        **_identity(traced=tracing is not None),
+        **({} if tracing is None else {"tracing": connection_manager(tracing, auth=auth)}),
         "access_log": [
             usage_log(agent_grpc_cluster),
             *(() if access_log is None else (_access_log(access_log, auth=auth),)),
@@ -168,7 +171,7 @@ def _paths() -> Json:
     }
 
 
-def _identity() -> Json:
+def _identity(*, traced: bool) -> Json:
     """Say who the caller is (`x-forwarded-for`), and give every request an id that the response repeats."""
     return {
         "use_remote_address": True,
@@ -179,6 +182,7 @@ def _identity() -> Json:
             "typed_config": {
                 "@type": f"{_TYPES}.request_id.uuid.v3.UuidRequestIdConfig",
                 "pack_trace_reason": False,  # it would change digits of a caller's id
+                **request_id(traced=traced),
             }
         },
     }

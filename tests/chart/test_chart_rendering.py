@@ -157,6 +157,35 @@ def test_limits_reach_envoy_as_whole_numbers(helm) -> None:
     assert "--max-connections=1000000" in containers(deployments(large)["rerank-gateway"])["envoy"]["args"]
 
 
+def test_spans_of_gateway_and_servers_go_to_one_collector_by_the_same_share(helm) -> None:
+    values = 'tracing: {endpoint: "http://collector:4318", sampling: 0.5}'
+    more = "server: {env: [{name: OTEL_SERVICE_NAME, value: mine}]}"
+    objects = helm.objects(f"{values}\n{more}")
+    _, *arguments = containers(deployments(objects)["rerank-gateway"])["envoy"]["args"]
+    read = gateway._parser().parse_args(arguments)
+    assert (read.tracing_endpoint, read.tracing_sampling) == ("http://collector:4318", 0.5)
+    assert [(one.name, one.value) for one in settings_of(objects).server.env] == [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", read.tracing_endpoint),
+        ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.005"),
+        ("OTEL_SERVICE_NAME", "mine"),
+    ]
+    assert settings_of(helm.objects()).server.env == ()
+    assert not any(
+        "tracing" in word
+        for word in containers(deployments(helm.objects())["rerank-gateway"])["envoy"]["args"]
+    )
+
+
+@pytest.mark.parametrize("endpoint", ["https://collector:4318", "collector:4317", "http://c:4318?a=b"])
+def test_a_collector_that_the_gateway_would_refuse_is_refused_at_once(
+    helm, chart: Path, endpoint: str
+) -> None:
+    done = helm.run("lint", str(chart), values=f'tracing: {{endpoint: "{endpoint}"}}')
+    assert done.returncode != 0
+    assert "tracing" in done.stdout + done.stderr
+
+
 def test_only_the_agent_of_the_gateway_has_a_token(helm) -> None:
     template = deployments(helm.objects())["rerank-gateway"]
     assert template["spec"]["automountServiceAccountToken"] is False

@@ -5,6 +5,7 @@ import contextlib
 import importlib.util
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +19,14 @@ PARTS = {
 """By extra: the packages that show whether it is installed."""
 
 
+@dataclass(frozen=True)
+class Spans:
+    """Where spans of requests go, as the command line says; without an endpoint none are made."""
+
+    endpoint: str | None = None
+    percent: float = 100.0
+
+
 class CutShortError(CliError):
     """The user did not wait for the drain to end."""
 
@@ -29,14 +38,17 @@ def up(
     try_file: Path | None,
     *,
     tls_dir: Path | None = None,
+    spans: Spans = Spans(),
 ) -> None:
     """Run until asked to stop. Raises `CliError` where it cannot start, or was told not to finish."""
     require_parts()
     # Only now: these import the parts.
     from rerank_cli.up import attempt, gateway, manifests, output, rundir, supervisor, view
     from rerank_cli.up.listen import claim, split
+    from rerank_cli.up.tracing import tracing
 
     split(listen)  # what is written wrong on the command line is said first
+    collector = tracing(spans.endpoint, spans.percent)
     read = manifests.read(tuple(paths))
     if read.problems or read.unusable:
         raise StartError(read.complaint())
@@ -58,7 +70,7 @@ def up(
         console = Console(file=stream, highlight=False)
         directory = held.enter_context(rundir.run_directory(run_dir))
         shown = held.enter_context(view.LiveView(console)) if console.is_terminal else view.PlainView(console)
-        settings = supervisor.Settings(tuple(paths), where, directory, trial)
+        settings = supervisor.Settings(tuple(paths), where, directory, trial, collector)
         if not asyncio.run(supervisor.run(settings, read, shown)):
             raise CutShortError("Stopped before every request was finished.")
 

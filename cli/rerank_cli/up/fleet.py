@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import httpx
@@ -19,12 +19,19 @@ class Fleet:
     """Every server process. `changed` is called whenever one becomes different."""
 
     def __init__(
-        self, run_dir: Path, client: httpx.AsyncClient, view: View, changed: Callable[[], None]
+        self,
+        run_dir: Path,
+        client: httpx.AsyncClient,
+        view: View,
+        changed: Callable[[], None],
+        environment: Mapping[str, str],
     ) -> None:
+        """`environment` is what servers have of variables besides those of this process."""
         self._run_dir = run_dir
         self._client = client
         self._view = view
         self._changed = changed
+        self._environment = environment
         self._servers: dict[int, Server] = {}
         self._followers: set[asyncio.Task[None]] = set()
         self._serving: dict[str, Version] = {}
@@ -96,7 +103,12 @@ class Fleet:
             self._run_dir.mkdir(mode=0o700, exist_ok=True)
             manifest.write_text(version.manifest, encoding="utf-8")
             server = await Server.start(
-                slot, manifest, threads, lambda line: self._view.line(name, line), self._changed
+                slot,
+                manifest,
+                threads,
+                lambda line: self._view.line(name, line),
+                self._changed,
+                environment=self._environment,
             )
         except OSError as error:
             self._crashed(slot, f"could not be started: {error.strerror}", None, ())

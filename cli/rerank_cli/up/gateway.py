@@ -19,6 +19,7 @@ from rerank_cli.up.processes import Command
 from rerank_gateway import admin, envoy_binary, envoy_process, tls
 from rerank_gateway.bootstrap import BootstrapSettings
 from rerank_gateway.errors import CertificateError
+from rerank_gateway.tracing import Tracing
 
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", KEY_VARIABLE)
 """Of the environment; only the servers, or the runner itself, need them."""
@@ -48,7 +49,7 @@ def agent_command(run_dir: Path) -> Command:
     return Command(argv, environment=_environment())
 
 
-def envoy_command(run_dir: Path, listen: Listen, *, auth: bool) -> Command:
+def envoy_command(run_dir: Path, listen: Listen, *, auth: bool, tracing: Tracing | None = None) -> Command:
     """Write Envoy's static configuration into the run directory, and return how Envoy is run on it.
 
     Raises `OSError` where it cannot be written, `EnvoyNotFoundError` where this machine has no Envoy.
@@ -59,6 +60,7 @@ def envoy_command(run_dir: Path, listen: Listen, *, auth: bool) -> Command:
         socket_dir=run_dir,
         auth=auth,
         tls_dir=listen.tls_dir,
+        tracing=tracing,
     )
     argv = envoy_process.prepare(settings, log_format=envoy_process.PLAIN_LOG)
     return Command(argv, environment=_environment())

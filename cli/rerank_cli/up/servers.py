@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import httpx
@@ -40,7 +40,14 @@ class Server:
 
     @classmethod
     async def start(
-        cls, slot: Slot, manifest: Path, threads: int, say: Say, changed: Callable[[], None]
+        cls,
+        slot: Slot,
+        manifest: Path,
+        threads: int,
+        say: Say,
+        changed: Callable[[], None],
+        *,
+        environment: Mapping[str, str],
     ) -> "Server":
         """Start a server on a free port of loopback: the socket is bound here and inherited, so no one else
         can take the port in between."""
@@ -51,7 +58,8 @@ class Server:
                 sys.executable, "-m", "rerank_server", "--manifest", str(manifest),
                 "--fd", str(listener.fileno()), "--threads", str(threads), "--log-level", "warning",
             )  # fmt: skip
-            command = Command(argv, (listener.fileno(),), {**os.environ, "PYTHONUNBUFFERED": "1"})
+            variables = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
+            command = Command(argv, (listener.fileno(),), variables)
             child = await Child.start(command, say)
             port: int = listener.getsockname()[1]
         return cls(slot, child, port, changed)

@@ -21,10 +21,12 @@ from rerank_cli.up.listen import Listen
 from rerank_cli.up.plan import DRAIN_S
 from rerank_cli.up.processes import Command
 from rerank_cli.up.standing import Standing, as_routed, served, standings
+from rerank_cli.up.tracing import server_environment
 from rerank_cli.up.view import View
 from rerank_gateway import state_file
 from rerank_gateway.models import View as Told
 from rerank_gateway.tls import CERTIFICATE
+from rerank_gateway.tracing import Tracing
 
 WRITE_AGAIN_S = 1.0
 ASK_GATEWAY_S = 0.05
@@ -47,6 +49,8 @@ class Settings:
     run_dir: Path
     attempt: Attempt | None = None
     """A request to send once, when the models are ready."""
+    tracing: Tracing | None = None
+    """Where spans of requests go."""
 
 
 async def run(settings: Settings, read: manifests.Read, view: View) -> bool:
@@ -87,7 +91,8 @@ class Supervisor:
         self._hurry = asyncio.Event()
         self._due = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._fleet = Fleet(settings.run_dir, client, view, self._changed.set)
+        environment = server_environment(settings.tracing)
+        self._fleet = Fleet(settings.run_dir, client, view, self._changed.set, environment)
         gateway.require_envoy()
         self._envoy = self._keep("envoy", self._prepare_envoy, gateway.ENVOY_ANSWERS)
         self._agent = self._keep("agent", self._prepare_agent, gateway.AGENT_ANSWERS)
@@ -190,7 +195,12 @@ class Supervisor:
 
     def _prepare_envoy(self) -> Command:
         self._settings.run_dir.mkdir(mode=0o700, exist_ok=True)
-        return gateway.envoy_command(self._settings.run_dir, self._settings.listen, auth=self._asks_for_keys)
+        return gateway.envoy_command(
+            self._settings.run_dir,
+            self._settings.listen,
+            auth=self._asks_for_keys,
+            tracing=self._settings.tracing,
+        )
 
     async def _news(self, wake_at: float | None) -> None:
         """Return when something has changed or is due; raise what ended a background task."""

@@ -28,6 +28,7 @@ from rerank_gateway.auth import without_key
 from rerank_gateway.bootstrap import BootstrapSettings, arguments, bootstrap
 from rerank_gateway.envoy_binary import find
 from rerank_gateway.models import Consumer, Endpoint, ServedModel, View
+from rerank_gateway.tracing import Tracing
 from tests.support.ports import free_port
 
 REQUEST_TIMEOUT_S = 2.0
@@ -207,6 +208,24 @@ def keyed_gateway() -> Iterator[Callable[..., AbstractContextManager[Gateway]]]:
             with (
                 gateway_directory() as directory,
                 running_gateway(directory, fates(upstreams), upstreams, consumers, page) as gateway,
+            ):
+                yield gateway
+
+        yield run
+
+
+@pytest.fixture(scope="session")
+def traced_gateway() -> Iterator[Callable[..., AbstractContextManager[Gateway]]]:
+    """Return a context manager that runs a gateway whose spans go where it is told; consumers need keys."""
+    with served() as upstreams:
+
+        @contextmanager
+        def run(tracing: Tracing, *consumers: Consumer) -> Iterator[Gateway]:
+            with (
+                gateway_directory() as directory,
+                running_gateway(
+                    directory, fates(upstreams), upstreams, consumers or None, tracing=tracing
+                ) as gateway,
             ):
                 yield gateway
 

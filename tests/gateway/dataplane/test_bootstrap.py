@@ -13,6 +13,7 @@ from rerank_api.faces import FACE_PATHS
 from rerank_gateway import envoy_binary
 from rerank_gateway.bootstrap import BootstrapSettings, arguments, bootstrap
 from rerank_gateway.paths import PROXY_PREFIX
+from rerank_gateway.tracing import Tracing
 
 GOLDEN = Path(__file__).parent / "golden" / "bootstrap.json"
 SETTINGS = BootstrapSettings("127.0.0.1", 8080, Path("/run/rerank"))
@@ -56,6 +57,7 @@ def test_the_bootstrap_is_what_the_golden_file_says() -> None:
                 auth=True,
                 access_log=Path("/dev/stdout"),
                 metrics=("127.0.0.1", 8082),
+                tracing=Tracing("http://collector:4318", sampling=0.1),
             ),
             id="all settings",
         ),
