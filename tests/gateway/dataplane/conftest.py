@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -214,6 +214,43 @@ def keyed_gateway() -> Iterator[Callable[..., AbstractContextManager[Gateway]]]:
         yield run
 
 
+@dataclass(frozen=True)
+class Replicas:
+    """Two gateways before the same models, which tell each other what consumers use."""
+
+    gateways: tuple[Gateway, Gateway]
+    counts: tuple[int, int]
+    """The ports where they are asked."""
+
+
+@pytest.fixture
+def gateway_replicas() -> Iterator[Callable[..., AbstractContextManager[Replicas]]]:
+    """Return a context manager that runs two gateways with these consumers."""
+    with served() as upstreams:
+
+        @contextmanager
+        def run(*consumers: Consumer, **limits: Any) -> Iterator[Replicas]:
+            counts = (free_port(), free_port())
+            peers = tuple(option for port in counts for option in ("--peer", f"127.0.0.1:{port}"))
+            with ExitStack() as stack:
+                gateways = [
+                    stack.enter_context(
+                        running_gateway(
+                            stack.enter_context(gateway_directory()),
+                            fates(upstreams),
+                            upstreams,
+                            consumers,
+                            agent_options=("--counts-listen", f"127.0.0.1:{port}", *peers),
+                            **limits,
+                        )
+                    )
+                    for port in counts
+                ]
+                yield Replicas((gateways[0], gateways[1]), counts)
+
+        yield run
+
+
 @pytest.fixture(scope="session")
 def traced_gateway() -> Iterator[Callable[..., AbstractContextManager[Gateway]]]:
     """Return a context manager that runs a gateway whose spans go where it is told; consumers need keys."""
@@ -357,6 +394,7 @@ def running_gateway(
     upstreams: dict[str, Upstream],
     consumers: tuple[Consumer, ...] | None = None,
     page: dict | None = None,
+    agent_options: tuple[str, ...] = (),
     **limits: Any,
 ) -> Iterator[Gateway]:
     """Run a gateway; where there are consumers, and be it none, it asks for keys."""
@@ -368,7 +406,7 @@ def running_gateway(
         host["routes"] = without_key([page, *host["routes"]])
     command_line = arguments(settings, directory / "envoy.json")
     with (
-        running_agent(directory, models, consumers or ()) as agent,
+        running_agent(directory, models, consumers or (), agent_options) as agent,
         envoy(directory, config, command_line),
     ):
         caller = Caller(settings.listen_port)
@@ -378,18 +416,21 @@ def running_gateway(
 
 @contextmanager
 def running_agent(
-    directory: Path, models: tuple[ServedModel, ...], consumers: tuple[Consumer, ...] = ()
+    directory: Path,
+    models: tuple[ServedModel, ...],
+    consumers: tuple[Consumer, ...] = (),
+    more: tuple[str, ...] = (),
 ) -> Iterator[subprocess.Popen]:
     state_file.write(directory / "state.json", View(models, consumers))
-    with agent_process(directory) as agent:
+    with agent_process(directory, more) as agent:
         yield agent
 
 
 @contextmanager
-def agent_process(directory: Path) -> Iterator[subprocess.Popen]:
+def agent_process(directory: Path, more: tuple[str, ...] = ()) -> Iterator[subprocess.Popen]:
     command = (sys.executable, "-m", "rerank_gateway", "agent")
     options = ("--state-file", str(directory / "state.json"), "--socket-dir", str(directory))
-    with process([*command, *options], directory / "agent.log") as agent:
+    with process([*command, *options, *more], directory / "agent.log") as agent:
         yield agent
 
 
