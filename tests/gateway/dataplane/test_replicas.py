@@ -10,7 +10,7 @@ from rerank_api.keys import digest_of, make_key
 from rerank_gateway.models import Consumer
 
 LIMIT = 1800
-"""A minute: so many at once, and thirty a second. Much more than is sent until gateways hear of each other."""
+"""A minute: so many at once, and 30 a second. Much more than is sent until gateways hear of each other."""
 
 
 def asked(gateway, key, tokens=0, model="metered"):
