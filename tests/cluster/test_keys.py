@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.cluster.harness.kube import Kube, eventually
 from tests.cluster.harness.models import quickstart
 from tests.cluster.harness.release import Release
 from tests.cluster.harness.traffic import PANDA, ROUND, Door
+from tests.cluster.onenode.cluster import OneNode
 
 MODEL = quickstart()["metadata"]["name"]
 RERANK = Path(sys.executable).with_name("rerank")
@@ -32,12 +34,13 @@ def secret(*keys: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "search"}, "data": data}
 
 
-def consumer(*models: str) -> dict[str, Any]:
+def consumer(*models: str, **limits: int) -> dict[str, Any]:
+    spec = {"keySecret": {"name": "search"}, "models": list(models), **({"limits": limits} if limits else {})}
     return {
         "apiVersion": "rerank.dev/v1alpha1",
         "kind": "RerankConsumer",
         "metadata": {"name": "search"},
-        "spec": {"keySecret": {"name": "search"}, "models": list(models)},
+        "spec": spec,
     }
 
 
@@ -78,6 +81,32 @@ def test_a_consumer_calls_with_its_keys_alone_and_only_what_it_is_granted(keyed:
         for kind in ("rerankconsumer", "secret"):
             system("delete", kind, "search", "--ignore-not-found")
     becomes(keyed, new, 401)
+
+
+def test_what_one_gateway_lets_in_counts_at_the_other(
+    keyed: Door, system: Kube, own_cluster: OneNode
+) -> None:
+    key, limit, few = make_key(), 40, 8
+    pods = system.all("pods", "app.kubernetes.io/component=gateway")
+    one, other = (Door(f"{pod['status']['podIP']}:8080", keyed.host) for pod in pods)
+    system.apply(secret(key), consumer(MODEL, requestsPerMinute=limit))
+    try:
+        becomes(one, key, 200)
+        becomes(other, key, 200)
+        eventually(lambda: statuses(one, key) == {429}, "the one gateway to refuse")
+        # So few are not enough for its own bucket to be empty: it was told.
+        with other.client() as client:
+            for _ in range(few):
+                answer = client.get("/v1/models", headers={"Authorization": f"Bearer {key}"})
+                if answer.status_code == 429:
+                    break
+                time.sleep(0.5)
+        assert answer.status_code == 429, answer.text
+        assert answer.json()["error"]["code"] == "rate_limit_exceeded"
+        assert int(answer.headers["retry-after"]) >= 1
+    finally:
+        for kind in ("rerankconsumer", "secret"):
+            system("delete", kind, "search", "--ignore-not-found")
 
 
 def test_the_commands_make_keys_that_count_and_take_them_away(keyed: Door, system: Kube) -> None:
