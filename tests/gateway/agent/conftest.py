@@ -326,6 +326,7 @@ def load() -> Callable[[Envoy, str], contextlib.AbstractAsyncContextManager[Load
                 yield load
             finally:
                 over.set()
+        print(f"{load.answers} answered, {len(load.failures)} failed")
 
     return running
 

@@ -229,7 +229,9 @@ async def test_200_held_requests_are_all_answered_once(callers, agent_process, r
     agent_process.publish(at_zero("m", replica.port))
 
     responses = await asyncio.gather(*asked)
-    assert Counter(response.status_code for response in responses) == {200: 200}
+    statuses = Counter(response.status_code for response in responses)
+    print(dict(statuses))
+    assert statuses == {200: 200}
     digests = [hashlib.sha256(body_of(20_000, mark=i)).hexdigest() for i in range(200)]
     assert [response.json()["sha256"] for response in responses] == digests
     assert replica.received == dict.fromkeys(digests, 1)

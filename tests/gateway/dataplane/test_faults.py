@@ -140,6 +140,7 @@ def others(gateway: Any) -> Iterator[Counter[object]]:
         over.set()
         for client in clients:
             client.join()
+        print(f"meanwhile others: {dict(seen)}")
 
 
 @pytest.mark.parametrize(
