@@ -10,6 +10,7 @@ from rerank_gateway import listing, sharing, snapshot
 from rerank_gateway.claims import Contest
 from rerank_gateway.metering import Account, Ledger, Use
 from rerank_gateway.models import Consumer, Endpoint, Facts, ServedModel, View
+from rerank_gateway.resources import CLUSTER_TYPE, LOAD_ASSIGNMENT_TYPE
 from rerank_gateway.sharing import SharedName
 
 READY, LOADING, IDLE = ModelState.READY, ModelState.LOADING, ModelState.IDLE
@@ -105,14 +106,24 @@ def test_who_shares_a_name_contests_it_not() -> None:
     assert built.contests == (Contest("bge", "rag/a", ("rag/c",)),)
 
 
-@pytest.mark.parametrize("weights", [(95, None), (95, 94), (0, 5)])
-def test_a_changed_weight_is_told_and_nothing_else(weights: tuple[int, int | None]) -> None:
+@pytest.mark.parametrize(
+    ("weights", "leaves_a_choice"),
+    [
+        pytest.param((95, 94), True, id="another part"),
+        pytest.param((95, None), False, id="one shares no more"),
+        pytest.param((0, 5), False, id="one has no part any more"),
+    ],
+)
+def test_a_changed_weight_is_told_and_nothing_else(
+    weights: tuple[int, int | None], leaves_a_choice: bool
+) -> None:
     other = replace(part("rag/other", None), name="other")
     before = snapshot.build(View((part("rag/a", 95), part("rag/b", 5), other)))
     after = snapshot.build(View((part("rag/a", weights[0]), part("rag/b", weights[1]), other)), before)
+    concerned = {LOAD_ASSIGNMENT_TYPE} if leaves_a_choice else {LOAD_ASSIGNMENT_TYPE, CLUSTER_TYPE}
     for kind, resources in after.resources.items():
         told = snapshot.changed(before.resources[kind], resources)
-        assert told == ({"m/bge"} if kind.endswith("ClusterLoadAssignment") else set())
+        assert told == ({"m/bge"} if kind in concerned else set())
 
 
 def test_a_host_of_a_model_is_open_to_who_may_call_the_name_that_it_shares() -> None:

@@ -134,7 +134,9 @@ def test_one_changed_model_among_2000_serialises_one_model(served, monkeypatch):
     for function in ("cluster", "load_assignment"):
         real = getattr(resources, function)
         monkeypatch.setattr(
-            resources, function, lambda name, *rest, real=real: (built.append(name), real(name, *rest))[1]
+            resources,
+            function,
+            lambda name, *rest, real=real, **named: (built.append(name), real(name, *rest, **named))[1],
         )
     changed = (*view[:7], served("m7", 9001), *view[8:])
 
