@@ -96,6 +96,10 @@ class DeltaStream:
         self._snapshot = snapshot
         self._subscriptions: dict[str, _Subscription] = {}
         self._renewed: set[str] = set()  # until the client asks for endpoints at all
+        self._starts = True
+        """Whether the client does not listen yet: it has to hear of all models, then of its extensions."""
+        self._refused: set[str] = set()
+        """Clusters that the client will never ask endpoints for."""
         self._nonce = 0
 
     def publish(self, snapshot: Snapshot) -> None:
@@ -124,9 +128,16 @@ class DeltaStream:
         return refusals
 
     def response(self) -> Response | None:
-        """Return the next response to send, or None while nothing is owed or may be sent."""
+        """Return the next response to send, or None while nothing is owed or may be sent.
+
+        An Envoy that starts listens once it has its extensions, and endpoints for the clusters that it knows.
+        The world may come in several parts, so it is told of extensions when it has all of them.
+        """
         in_order = sorted(self._subscriptions, key=_rank)
+        self._starts = self._starts and not self._has_the_world()
         for type_url in in_order:
+            if type_url == EXTENSION_TYPE and self._starts:
+                continue
             subscription = self._subscriptions[type_url]
             if subscription.unacknowledged is None:
                 upserts = self._upserts(type_url, subscription)
@@ -150,6 +161,17 @@ class DeltaStream:
         sent = subscription.unacknowledged
         return sent is None or name not in sent.resources
 
+    def _has_the_world(self) -> bool:
+        """Say whether the client has every cluster and its endpoints."""
+        clusters = self._subscriptions.get(CLUSTER_TYPE)
+        endpoints = self._subscriptions.get(LOAD_ASSIGNMENT_TYPE, _Subscription())
+        if clusters is None or clusters.unacknowledged or clusters.answer_due or endpoints.unacknowledged:
+            return False
+        return all(
+            name in clusters.told and (name in endpoints.told or name in self._refused)
+            for name in self._have(CLUSTER_TYPE)
+        )
+
     def _have(self, type_url: str) -> Resources:
         return self._snapshot.resources.get(type_url, {})
 
@@ -166,6 +188,8 @@ class DeltaStream:
         if request.type_url == LOAD_ASSIGNMENT_TYPE:
             for name in self._renewed:
                 subscription.told.pop(name, None)
+        if request.type_url == CLUSTER_TYPE and subscription.told:
+            self._starts = False
         self._subscribe(subscription, Request(request.type_url, asked, request.unsubscribe))
 
     def _subscribe(self, subscription: _Subscription, request: Request) -> None:
@@ -205,6 +229,8 @@ class DeltaStream:
             return ()
         refused = {name: resource.version for name, resource in response.resources.items()}
         refused |= dict.fromkeys(response.removed, _ABSENT)
+        if request.type_url == CLUSTER_TYPE:
+            self._refused.update(refused)
         return tuple(
             Refusal(request.type_url, name, version, request.error) for name, version in refused.items()
         )

@@ -1,5 +1,7 @@
 """The delta protocol as decisions: what is sent, in which order, and what never is."""
 
+import dataclasses
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -7,10 +9,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from rerank_gateway import delta
 from rerank_gateway.delta import DeltaStream, Refusal, Request, Response
-from rerank_gateway.resources import CLUSTER_TYPE, LOAD_ASSIGNMENT_TYPE
+from rerank_gateway.resources import CLUSTER_TYPE, EXTENSION_TYPE, LOAD_ASSIGNMENT_TYPE
 from rerank_gateway.snapshot import Resource, Snapshot
 
-CDS, EDS = CLUSTER_TYPE, LOAD_ASSIGNMENT_TYPE
+CDS, EDS, ECDS = CLUSTER_TYPE, LOAD_ASSIGNMENT_TYPE, EXTENSION_TYPE
 
 
 def world(clusters: str = "", endpoints: str | None = None) -> Snapshot:
@@ -214,6 +216,50 @@ def test_a_large_world_comes_in_parts_each_after_the_one_before():
     assert stream.response() is None
     stream.request(Request(CDS, nonce=first.nonce))
     assert [len(first.resources), *(len(text.split()) - 1 for text in acknowledged(stream))] == [4, 4, 2]
+
+
+def with_extension(snapshot: Snapshot, version: str = "1") -> Snapshot:
+    """The same world, with keys beside its models."""
+    return dataclasses.replace(
+        snapshot, resources={**snapshot.resources, ECDS: {"keys": Resource(version, b"")}}
+    )
+
+
+def ask(stream: DeltaStream, *types: str, endpoints: tuple[str, ...] = ()) -> None:
+    for kind in types:
+        stream.request(Request(kind, subscribe={EDS: endpoints, ECDS: ("keys",)}.get(kind, ())))
+
+
+def test_an_envoy_that_starts_hears_of_extensions_once_it_has_every_model(monkeypatch):
+    monkeypatch.setattr(delta, "RESPONSE_BYTES", 1)  # each cluster comes by itself
+    stream = DeltaStream(with_extension(world("a1 b1")))
+    ask(stream, CDS, ECDS)
+    assert acknowledged(stream) == ["CDS a1", "CDS b1"]
+    ask(stream, EDS, endpoints=("a",))
+    assert acknowledged(stream) == ["EDS a1"], "it has not asked for the endpoints of b yet"
+    stream.request(Request(EDS, subscribe=("b",)))
+    assert [said(stream.response()), said(stream.response())] == ["EDS b1", None], "not before it took them"
+    stream.request(Request(EDS, nonce="4"))
+    assert acknowledged(stream) == ["other keys1"]
+    stream.publish(with_extension(world("a1 b1 c1"), "2"))
+    assert acknowledged(stream) == ["other keys2", "CDS c1"], "later a key counts before any model"
+
+
+def test_an_envoy_that_starts_waits_for_no_endpoints_of_what_it_refused():
+    stream = DeltaStream(with_extension(world("a1 b1")))
+    ask(stream, CDS, ECDS, EDS, endpoints=("a",))
+    has, _, _ = refusing(stream, {"b1"})
+    assert "keys" in has
+
+
+def test_an_empty_world_and_one_that_is_known_hold_no_extension_back():
+    empty = DeltaStream(with_extension(world()))
+    ask(empty, CDS, ECDS)
+    assert acknowledged(empty) == ["CDS", "other keys1"]
+    known = DeltaStream(with_extension(world("a1 b1")))
+    known.request(Request(CDS, initial_versions={"a": "1"}))
+    ask(known, ECDS)
+    assert acknowledged(known) == ["other keys1", "CDS b1"]
 
 
 def refusing(stream: DeltaStream, bad: set[str]) -> tuple[dict[str, str], list[Refusal], int]:
