@@ -19,6 +19,7 @@ from rerank_gateway.local_replies import local_reply_config
 from rerank_gateway.paths import HEALTH_PATH, PLAYGROUND_FILES, PROXY_PREFIX
 from rerank_gateway.release import RELEASE_HEADER, RETRIES
 from rerank_gateway.route_filter import lua_code
+from rerank_gateway.startup import waiting_filter
 from rerank_gateway.tls import transport_socket
 from rerank_gateway.tracing import Tracing, connection_manager, request_id
 from rerank_gateway.usage import (
@@ -87,7 +88,7 @@ def listener(
         ),
         "http_filters": [
             _health_check(),
-            *((*key_filters(), *limit_filters()) if auth else ()),
+            *((*key_filters(), *limit_filters()) if auth else (waiting_filter(),)),
             _filter(
                 "lua",
                 f"{_HTTP_TYPES}.lua.v3.Lua",

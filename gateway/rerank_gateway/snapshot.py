@@ -14,6 +14,7 @@ from rerank_gateway.claims import Claim, Claims, Contest, difference
 from rerank_gateway.clusters import HOST_PREFIX, NAME_PREFIX, host_cluster, name_cluster
 from rerank_gateway.limits import DEBTS_FILTER, LIMITS_FILTER
 from rerank_gateway.models import Consumer, ServedModel, View
+from rerank_gateway.startup import MODELS_FILTER, all_told
 
 SHOWN_DIGITS: Final = 8
 """Of a digest, enough to tell keys apart in a log, and far too few to try guesses against."""
@@ -222,6 +223,7 @@ def _extensions(
         GRANTS_FILTER: _resource(credentials.grants(consumers.values(), doors)),
         LIMITS_FILTER: _resource(limiting.requests(_requests_per_minute(consumers))),
         DEBTS_FILTER: _resource(limiting.debts({})),
+        MODELS_FILTER: _resource(all_told()),
     }
 
 

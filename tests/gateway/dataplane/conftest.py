@@ -327,10 +327,15 @@ def caller(request: pytest.FixtureRequest) -> Caller:
 
 @pytest.fixture
 def gateway_parts() -> Iterator[tuple[BootstrapSettings, Callable, Callable]]:
-    """Return settings, and two context managers that run the agent with one model, `echo`, and Envoy."""
+    """Return settings, and two context managers that run the agent with the model `echo`, and Envoy.
+
+    The agent may have more models, which all are the same server.
+    """
     with gateway_directory() as directory, served() as upstreams:
         settings = make_settings(directory)
-        models = (fate("echo", upstreams["echo"]),)
+
+        def run_agent(*more: str) -> AbstractContextManager[None]:
+            return running_agent(directory, tuple(fate(name, upstreams["echo"]) for name in ("echo", *more)))
 
         @contextmanager
         def run_envoy(more_lua: str = "") -> Iterator[Caller]:
@@ -341,7 +346,7 @@ def gateway_parts() -> Iterator[tuple[BootstrapSettings, Callable, Callable]]:
             with envoy(directory, config, arguments(settings, directory / "envoy.json")):
                 yield Caller(settings.listen_port)
 
-        yield settings, lambda: running_agent(directory, models), run_envoy
+        yield settings, run_agent, run_envoy
 
 
 def fates(upstreams: dict[str, Upstream]) -> tuple[ServedModel, ...]:

@@ -76,7 +76,7 @@ def test_nobody_is_asked_for_a_key_unless_that_is_set() -> None:
     def filters(settings: BootstrapSettings) -> list[str]:
         return [one["name"] for one in manager(bootstrap(settings))["http_filters"]]
 
-    assert filters(SETTINGS) == ["health_check", "lua", "usage", "router"]
+    assert filters(SETTINGS) == ["health_check", "models", "lua", "usage", "router"]
     keyed = filters(dataclasses.replace(SETTINGS, auth=True))
     limits = ["waiting", "requests", "debts"]
     assert keyed == ["health_check", "key", "keys", "consumer", *limits, "lua", "grants", "usage", "router"]
