@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from rerank_api.keys import KeyFaultError, encoded, read_encoded
 from rerank_api.names import is_consumer_name
+from rerank_cli.errors import CliError
 from rerank_cli.key_objects import (
     MADE_HERE,
     MANAGED_BY,
@@ -24,8 +25,12 @@ Record: TypeAlias = Mapping[str, Any]
 
 
 def read_consumer(raw: Record) -> Consumer | None:
-    """Read a RerankConsumer; one that is being deleted is gone already."""
-    read = objects.consumer(raw)
+    """Read a RerankConsumer; one that is being deleted is gone already. Raises `CliError`."""
+    try:
+        read = objects.consumer(raw)
+    except objects.UnreadableError as error:
+        name = raw["metadata"].get("name")
+        raise CliError(f"The RerankConsumer {name!r} cannot be read: {error}. Mend it first.") from error
     return None if read is None else Consumer(raw["metadata"]["name"], read.models, read.secret[1])
 
 

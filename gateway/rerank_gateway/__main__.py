@@ -123,6 +123,7 @@ def _with_settings(options: argparse.Namespace) -> int:
             request_timeout_s=limits.request_timeout_s,
             receive_timeout_s=limits.receive_timeout_s,
             max_connections=limits.max_connections,
+            try_timeout_s=limits.try_timeout_s,
             auth=options.auth,
             concurrency=options.concurrency,
             tls_dir=options.tls_dir,

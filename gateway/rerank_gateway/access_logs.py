@@ -26,6 +26,9 @@ Metadata: TypeAlias = base_pb2.Metadata
 Message: TypeAlias = als_pb2.StreamAccessLogsMessage
 Response: TypeAlias = als_pb2.StreamAccessLogsResponse
 
+_MOST_OF_AN_ANSWER = 2**31
+"""Documents, or tokens: far more than an answer within the limits can have. What says more counts nothing."""
+
 _SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 
 
@@ -103,8 +106,11 @@ def _consumer(metadata: Metadata) -> str:
 
 
 def _count(metadata: Metadata, key: str) -> int:
+    """Read what a server says that it has counted; it may say anything."""
     value = _value(metadata, NAMESPACE, key)
-    return 0 if value is None else max(0, int(value.number_value))
+    if value is None or not 0 <= value.number_value <= _MOST_OF_AN_ANSWER:
+        return 0
+    return int(value.number_value)
 
 
 def _value(metadata: Metadata, namespace: str, key: str) -> Value | None:

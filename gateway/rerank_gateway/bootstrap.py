@@ -56,6 +56,8 @@ class BootstrapSettings:
     """Seconds that a caller may take to send a whole request."""
     max_connections: int = 10_000
     """Connections of callers at the same time; one more is closed at once."""
+    try_timeout_s: float | None = None
+    """Seconds that one replica may take of those; None leaves it all of them. No other is tried then."""
     concurrency: int | None = None
     """Worker threads; None leaves it to Envoy, one a hardware thread. Passed by `arguments`."""
     auth: bool = False
@@ -115,8 +117,8 @@ def arguments(settings: BootstrapSettings, bootstrap_file: Path) -> list[str]:
 def bootstrap(settings: BootstrapSettings) -> Json:
     """Return Envoy's bootstrap.
 
-    Envoy takes no traffic before the agent's first answer (no `initial_fetch_timeout`), and keeps what it
-    has while the agent is away.
+    Envoy takes no traffic before the agent has told it every model (no `initial_fetch_timeout`), and keeps
+    what it has while the agent is away.
     """
     return {
         "node": {"id": "gateway", "cluster": "gateway"},
@@ -150,7 +152,7 @@ def bootstrap(settings: BootstrapSettings) -> Json:
                 listener(
                     settings.listen_address,
                     settings.listen_port,
-                    Timeouts(request_s=settings.request_timeout_s, receive_s=settings.receive_timeout_s),
+                    Timeouts(settings.request_timeout_s, settings.receive_timeout_s, settings.try_timeout_s),
                     max_body_bytes=settings.max_body_bytes,
                     agent_cluster=AGENT_CLUSTER,
                     agent_grpc_cluster=ADS_CLUSTER,

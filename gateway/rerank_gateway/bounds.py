@@ -19,6 +19,7 @@ class Limits:
     request_timeout_s: float = 300.0
     receive_timeout_s: float = 60.0
     max_connections: int = 10_000
+    try_timeout_s: float | None = None
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> "Limits":
@@ -28,6 +29,7 @@ class Limits:
             options.request_timeout_s,
             options.receive_timeout_s,
             options.max_connections,
+            options.try_timeout_s,
         )
 
 
@@ -42,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-body-bytes", _count, usual.max_body_bytes, "largest body")
     add("--request-timeout-s", _seconds, usual.request_timeout_s, "seconds for a model to answer")
     add("--receive-timeout-s", _seconds, usual.receive_timeout_s, "seconds for a caller to send a request")
+    parser.add_argument(
+        "--try-timeout-s",
+        type=_seconds,
+        metavar="N",
+        help="seconds for one replica to answer (as long as for the model)",
+    )
     add("--max-connections", _count, usual.max_connections, "connections of callers at the same time")
 
 

@@ -188,7 +188,7 @@ class DeltaStream:
         if request.type_url == LOAD_ASSIGNMENT_TYPE:
             for name in self._renewed:
                 subscription.told.pop(name, None)
-        if request.type_url == CLUSTER_TYPE and subscription.told:
+        if request.type_url == EXTENSION_TYPE and subscription.told:
             self._starts = False
         self._subscribe(subscription, Request(request.type_url, asked, request.unsubscribe))
 

@@ -29,6 +29,9 @@ COUNTS_PATH: Final = "/counts"
 EVERY_S: Final = 0.25
 """How long a replica waits before it asks another one again."""
 
+_LONGEST_REVISION: Final = 20
+"""Digits; what is longer is nobody's, and is answered as a stranger is."""
+_EACH_HAS_A_CONNECTION: Final = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 _ANSWER_S: Final = 1.0
 _REPORT = TypeAdapter(Report)
 
@@ -84,7 +87,8 @@ def app(counter: Counter) -> Starlette:
 
     async def counts(request: Request) -> Response:
         agent, revision = (request.query_params.get(name, "") for name in ("agent", "revision"))
-        heard = Place(agent, int(revision)) if agent and revision.isdecimal() else None
+        is_number = revision.isascii() and revision.isdecimal() and len(revision) <= _LONGEST_REVISION
+        heard = Place(agent, int(revision)) if agent and is_number else None
         return Response(written(counter.report(heard)), media_type="application/json")
 
     return Starlette(routes=[Route(COUNTS_PATH, counts)])
@@ -96,7 +100,7 @@ async def follow(source: PeerSource, counter: Counter, clock: Callable[[], float
     asking: dict[Endpoint, asyncio.Task[None]] = {}
     # Proxies of the environment are for what is outside of the cluster.
     async with (
-        httpx.AsyncClient(timeout=_ANSWER_S, trust_env=False) as client,
+        httpx.AsyncClient(timeout=_ANSWER_S, trust_env=False, limits=_EACH_HAS_A_CONNECTION) as client,
         asyncio.TaskGroup() as group,
         contextlib.aclosing(source.peers()) as told,
     ):

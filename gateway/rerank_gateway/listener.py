@@ -41,10 +41,16 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds for a model to answer, and for a caller to send its whole request."""
+    """Seconds for a model to answer, for a caller to send a whole request, and for one replica to answer."""
 
     request_s: float
     receive_s: float
+    try_s: float | None = None
+
+    @property
+    def answer_s(self) -> float:
+        """The seconds after which a caller hears of a replica that does not answer."""
+        return self.request_s if self.try_s is None else min(self.request_s, self.try_s)
 
 
 def listener(
@@ -84,7 +90,7 @@ def listener(
         ],
         "access_log_options": TOLD_WHILE_IT_GOES_ON,
         "local_reply_config": local_reply_config(
-            max_body_bytes, timeouts.receive_s, timeouts.request_s, hold_socket
+            max_body_bytes, timeouts.receive_s, timeouts.answer_s, hold_socket
         ),
         "http_filters": [
             _health_check(),
@@ -105,7 +111,7 @@ def listener(
                     "name": "gateway",
                     "domains": ["*"],
                     "request_body_buffer_limit": max_body_bytes,
-                    "retry_policy": _retry_policy(release_key),
+                    "retry_policy": _retry_policy(release_key, timeouts.try_s),
                     "include_request_attempt_count": True,
                     "response_headers_to_remove": [
                         MODEL_HEADER,
@@ -269,7 +275,7 @@ def _other_than(method: str, match: Json) -> Json:
     }
 
 
-def _retry_policy(release_key: str | None) -> Json:
+def _retry_policy(release_key: str | None, try_s: float | None) -> Json:
     """Try another replica only while no replica can have seen the request: one that kills a server must not
     be handed to the next. A request that the activator held no replica has seen."""
     conditions = "connect-failure,refused-stream,reset-before-request"
@@ -278,6 +284,7 @@ def _retry_policy(release_key: str | None) -> Json:
     return {
         **({"retry_on": conditions} if release_key is None else by_activator),
         "num_retries": RETRIES,
+        **({} if try_s is None else {"per_try_timeout": _seconds(try_s)}),
         "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
         "retry_host_predicate": [
             _extension("previous_hosts", f"{_TYPES}.retry.host.previous_hosts.v3.PreviousHostsPredicate")

@@ -16,6 +16,9 @@ def metrics_listener(address: str, port: int, *, agent_cluster: str, admin_clust
     manager = {
         "@type": f"{_TYPES}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "metrics",
+        "request_timeout": "10s",
+        "request_headers_timeout": "10s",
+        "common_http_protocol_options": {"idle_timeout": "300s"},
         "http_filters": [
             {"name": "router", "typed_config": {"@type": f"{_TYPES}.http.router.v3.Router"}},
         ],
@@ -37,6 +40,7 @@ def metrics_listener(address: str, port: int, *, agent_cluster: str, admin_clust
         "name": "metrics",
         "address": {"socket_address": {"address": address, "port_value": port}},
         "enable_reuse_port": False,
+        "ignore_global_conn_limit": True,  # it is of use when callers have taken all connections
         "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
     }
 

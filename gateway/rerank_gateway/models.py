@@ -5,7 +5,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-from rerank_api.rerank_consumer import ALL_MODELS
+from rerank_api.rerank_consumer import ALL_MODELS, MAX_PER_MINUTE
 from rerank_api.rerank_model import MAX_WEIGHT
 from rerank_api.status import ModelState
 
@@ -129,6 +129,11 @@ class Consumer:
         for digest in self.digests:
             if not _DIGEST.fullmatch(digest):
                 raise ValueError(f"a digest of consumer {self.name!r} is not 64 hexadecimal digits")
+        for limit in (self.requests_per_minute, self.tokens_per_minute):
+            if limit is not None and not 1 <= limit <= MAX_PER_MINUTE:
+                raise ValueError(
+                    f"a limit of consumer {self.name!r} is not from 1 to {MAX_PER_MINUTE} a minute"
+                )
 
     def may_call(self, name: str) -> bool:
         """Say whether it may call the model of this public name."""

@@ -64,13 +64,18 @@ def check(directory: Path, envoy: Path) -> None:
     nowhere = {"pipe": {"path": "@nowhere"}}
     chain = {"filters": [], "transport_socket": _socket(common)}
     config = {"static_resources": {"listeners": [{"address": nowhere, "filter_chains": [chain]}]}}
-    done = subprocess.run(  # noqa: S603  # our own Envoy, which opens no port to validate
-        [str(envoy), "--mode", "validate", "--config-yaml", json.dumps(config), *_TERSE],
-        capture_output=True,
-        text=True,
-        timeout=_CHECK_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(  # noqa: S603  # our own Envoy, which opens no port to validate
+            [str(envoy), "--mode", "validate", "--config-yaml", json.dumps(config), *_TERSE],
+            capture_output=True,
+            text=True,
+            timeout=_CHECK_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CertificateError(
+            f"The certificate in {directory} was not checked within {_CHECK_S:g} s: start the gateway again."
+        ) from error
     if done.returncode != 0:
         why = done.stderr.strip().removeprefix("error initializing configuration '': ")
         raise CertificateError(f"The certificate in {directory} cannot be used. {why}: {_REMEDY}")

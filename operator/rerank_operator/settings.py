@@ -43,6 +43,8 @@ class GatewaySettings(Part):
     namespace: str = Field(min_length=1)
     service: str = Field(min_length=1)
     port: int = Field(default=80, ge=1, le=65535)
+    scheme: Literal["http", "https"] = "http"
+    """What is spoken at that port."""
     url: str = Field(min_length=1)
     """Base URL for clients inside the cluster, as `http://rerank-gateway.rerank.svc`."""
 
@@ -66,7 +68,10 @@ class IngressSettings(Part):
     """Secret with the certificate for every host; without one the hosts answer plain HTTP."""
     parent_refs: tuple[ParentReference, ...] = ()
     timeout: str | None = "310s"
-    """Of HTTPRoutes: longer than the gateway's own 300 s. None leaves it to the controller, often 15 s."""
+    """Of HTTPRoutes: longer than the gateway's own, which is 300 s where nothing else is set.
+
+    None leaves it to the controller, often 15 s.
+    """
 
     @model_validator(mode="after")
     def _routes_have_parents(self) -> Self:

@@ -301,20 +301,37 @@ def test_without_keys_nobody_reads_secrets(helm) -> None:
     assert not any("secrets" in rule["resources"] for role in roles for rule in role["rules"])
 
 
-@pytest.mark.parametrize(
-    "values",
-    ["gateway: {replicas: 1}", "gateway: {auth: {enabled: false}}"],
-    ids=["one replica", "no consumers"],
-)
-def test_a_gateway_that_has_nothing_to_share_opens_no_port_for_it(helm, values: str) -> None:
-    objects = helm.objects(values)
+def test_a_gateway_that_has_nothing_to_share_opens_no_port_for_it(helm) -> None:
+    objects = helm.objects("gateway: {auth: {enabled: false}}")
     programs = containers(deployments(objects)["rerank-gateway"])
     assert "ports" not in programs["agent"]
     assert not [word for word in programs["agent"]["args"] if "peers" in word or "counts" in word]
     assert not [key for key in objects if key[0] == "NetworkPolicy" or key[2] == "rerank-gateway-all"]
 
 
-@pytest.mark.parametrize("more", ["", "watchNamespaces: [a]"])
+@pytest.mark.parametrize(
+    ("limits", "seconds"),
+    [
+        pytest.param("requestTimeoutSeconds: 300", 120, id="the usual"),
+        pytest.param("requestTimeoutSeconds: 100", 80, id="time is left to answer"),
+        pytest.param("requestTimeoutSeconds: 300, tryTimeoutSeconds: 10", 8, id="within one try"),
+        pytest.param("requestTimeoutSeconds: 1", 1, id="a second at least"),
+    ],
+)
+def test_a_request_is_held_for_a_part_of_the_time_that_it_has(helm, limits: str, seconds: int) -> None:
+    programs = containers(deployments(helm.objects(f"gateway: {{limits: {{{limits}}}}}"))["rerank-gateway"])
+    assert gateway._parser().parse_args(programs["agent"]["args"][1:]).hold_s == seconds
+    tried = gateway._parser().parse_args(programs["envoy"]["args"][1:]).try_timeout_s
+    assert tried == (10.0 if "try" in limits else None)
+
+
+def test_one_port_for_two_things_is_refused(helm, chart: Path) -> None:
+    done = helm.run("template", str(chart), values="gateway: {metrics: {port: 9902}}")
+    assert done.returncode != 0
+    assert "gateway.metrics.port and gateway.peers.port are the same" in done.stderr
+
+
+@pytest.mark.parametrize("more", ["", "watchNamespaces: [a]", "gateway: {replicas: 1}"])
 def test_replicas_find_each_other_and_nobody_else_reaches_their_port(helm, more: str) -> None:
     objects = helm.objects(more)
     agent = containers(deployments(objects)["rerank-gateway"])["agent"]
@@ -349,7 +366,7 @@ def test_replicas_find_each_other_and_nobody_else_reaches_their_port(helm, more:
     ],
 )
 def test_prometheus_has_a_named_port_if_it_is_asked_for(helm, who: str, allowed: dict[str, Any]) -> None:
-    objects = helm.objects(f"gateway: {{replicas: 1, metrics: {{port: 9901{who}}}}}")
+    objects = helm.objects(f"gateway: {{auth: {{enabled: false}}, metrics: {{port: 9901{who}}}}}")
     envoy = containers(deployments(objects)["rerank-gateway"])["envoy"]
     assert {"name": "metrics", "containerPort": 9901} in envoy["ports"]
     assert gateway._parser().parse_args(envoy["args"][1:]).metrics_listen == ("0.0.0.0", 9901)

@@ -292,6 +292,20 @@ def test_replicas_are_replaced_as_the_settings_say(rollout: Manifest, wanted: Ma
     }
 
 
+def test_controllers_are_told_that_the_gateway_speaks_tls() -> None:
+    where = {"namespace": "rerank", "service": "rerank-gateway", "url": "https://x", "port": 443}
+    by = settings(gateway={**where, "scheme": "https"})
+    built_for_it = everything(model(ingress={"host": "a.example.com"}), by)
+    ports = [
+        manifest.get("ports", manifest.get("spec", {}).get("ports"))[0]
+        for manifest in built_for_it
+        if manifest["kind"] in {"EndpointSlice", "Service"} and manifest["metadata"]["name"] != KEY.name
+    ]
+    assert [(port["name"], port["port"], port["appProtocol"]) for port in ports] == [
+        ("https", 443, "https")
+    ] * 2
+
+
 def test_nothing_leads_to_a_gateway_whose_address_nobody_knows() -> None:
     manifests = everything(model(ingress={"host": "a.example.com"}), address=None)
     assert [one["kind"] for one in manifests] == ["Deployment", "Service"]

@@ -94,9 +94,16 @@ terminationMessagePolicy: FallbackToLogsOnError
 {{ empty .Values.gateway.tls.secretName | ternary "http" "https" }}
 {{- end }}
 
-{{/* Not empty where the gateway's replicas tell each other what consumers use. */}}
+{{/* How long a request waits for the first replica of its model: there has to be time left to answer it. */}}
+{{- define "rerank.holdSeconds" -}}
+{{- with .Values.gateway.limits -}}
+{{ min 120 (max 1 (div (mul 4 (min .requestTimeoutSeconds (.tryTimeoutSeconds | default .requestTimeoutSeconds))) 5)) }}
+{{- end -}}
+{{- end }}
+
+{{/* Not empty where the gateway's replicas tell each other what consumers use; one that is replaced has two. */}}
 {{- define "rerank.sharesLimits" -}}
-{{- with .Values.gateway }}{{ and .auth.enabled (gt (int .replicas) 1) | ternary "yes" "" }}{{ end -}}
+{{- .Values.gateway.auth.enabled | ternary "yes" "" -}}
 {{- end }}
 
 {{/* The Service that has all of the gateway's replicas, so that they find each other. */}}

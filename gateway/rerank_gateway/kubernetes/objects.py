@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from rerank_api.keys import KeyFaultError, read_encoded
 from rerank_api.names import MODEL_LABEL, is_consumer_name, is_model_name
+from rerank_api.rerank_consumer import MAX_PER_MINUTE
 from rerank_api.rerank_model import MAX_WEIGHT
 from rerank_api.status import ModelState
 from rerank_gateway.models import Endpoint, Facts
@@ -101,6 +102,7 @@ def model(raw: Json) -> Model | None:
         return None
     namespace, name = key_of(raw)
     spec = _mapping(raw, "spec")
+    told = _told(raw.get("status"))
     return Model(
         namespace=namespace,
         name=name,
@@ -108,8 +110,10 @@ def model(raw: Json) -> Model | None:
         names=_names(spec) or (name,),
         host=_host(spec),
         weight=_weight(spec),
-        from_zero=_mapping(spec, "autoscaling").get("minReplicas") == 0,
-        told=_told(raw.get("status")),
+        # For one that failed no replica comes, whoever waits.
+        from_zero=_mapping(spec, "autoscaling").get("minReplicas") == 0
+        and told.state is not ModelState.FAILED,
+        told=told,
     )
 
 
@@ -195,8 +199,10 @@ def _per_minute(limits: Json, name: str) -> int | None:
     value = limits.get(name)
     if value is None:
         return None
-    if type(value) is not int or value < 1:
-        raise UnreadableError(f"spec.limits.{name} is {value!r:.80}, which is no whole number from 1")
+    if type(value) is not int or not 1 <= value <= MAX_PER_MINUTE:
+        raise UnreadableError(
+            f"spec.limits.{name} is {value!r:.80}, which is no whole number from 1 to {MAX_PER_MINUTE}"
+        )
     return value
 
 

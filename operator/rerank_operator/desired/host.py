@@ -44,7 +44,7 @@ def needs_address(model: Model, gateway: GatewaySettings, ingress: IngressSettin
 
 
 def _alias(model: Model, name: str, gateway: GatewaySettings) -> dict[str, Any]:
-    port = {"name": "http", "port": gateway.port, "protocol": "TCP", "targetPort": gateway.port}
+    port = {**_port(gateway), "targetPort": gateway.port}
     spec = {"type": "ClusterIP", "clusterIP": "None", "ports": [port]}
     return owned(SERVICE, model, {"spec": spec}, name=name)
 
@@ -53,10 +53,16 @@ def _alias_slice(model: Model, name: str, gateway: GatewaySettings, address: str
     content = {
         "addressType": "IPv6" if ":" in address else "IPv4",
         "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
-        "ports": [{"name": "http", "port": gateway.port, "protocol": "TCP"}],
+        "ports": [_port(gateway)],
     }
     labels = {"kubernetes.io/service-name": name, MANAGED_BY: "rerank-operator"}
     return owned(SLICE, model, content, name=name, more_labels=labels)
+
+
+def _port(gateway: GatewaySettings) -> dict[str, Any]:
+    """Return the gateway's port. Controllers read its name, or `appProtocol`, to know that TLS is spoken."""
+    port = {"name": gateway.scheme, "port": gateway.port, "protocol": "TCP"}
+    return port if gateway.scheme == "http" else {**port, "appProtocol": "https"}
 
 
 def _ingress(model: Model, name: str, backend: str, port: int, ingress: IngressSettings) -> dict[str, Any]:

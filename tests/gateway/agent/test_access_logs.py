@@ -10,6 +10,11 @@ from rerank_gateway.metering import Use
 END, STILL = accesslog_pb2.DownstreamEnd, accesslog_pb2.DownstreamPeriodic
 
 
+@pytest.mark.parametrize("told", [float("inf"), float("nan"), 1e19, -1.0])
+def test_what_a_server_cannot_have_counted_counts_nothing(told):
+    assert use_of(entry(END, 0.02, tokens=told)).tokens == 0
+
+
 def entry(kind, duration_s, details="via_upstream", action="owes_nothing", tokens=7):
     made = accesslog_pb2.HTTPAccessLogEntry()
     common = made.common_properties

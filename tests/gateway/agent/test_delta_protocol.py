@@ -252,14 +252,21 @@ def test_an_envoy_that_starts_waits_for_no_endpoints_of_what_it_refused():
     assert "keys" in has
 
 
-def test_an_empty_world_and_one_that_is_known_hold_no_extension_back():
+def test_an_envoy_that_listens_already_hears_of_extensions_first_and_one_that_has_begun_to_start_does_not():
+    known = DeltaStream(with_extension(world("a1 b1"), "2"))
+    known.request(Request(CDS, initial_versions={"a": "1"}))
+    known.request(Request(ECDS, subscribe=("keys",), initial_versions={"keys": "1"}))
+    assert acknowledged(known) == ["other keys2", "CDS b1"]
+    begun = DeltaStream(with_extension(world("a1 b1")))
+    begun.request(Request(CDS, initial_versions={"a": "1"}))
+    ask(begun, ECDS, EDS, endpoints=("a", "b"))
+    assert acknowledged(begun) == ["CDS b1", "EDS a1 b1", "other keys1"]
+
+
+def test_an_empty_world_holds_no_extension_back():
     empty = DeltaStream(with_extension(world()))
     ask(empty, CDS, ECDS)
     assert acknowledged(empty) == ["CDS", "other keys1"]
-    known = DeltaStream(with_extension(world("a1 b1")))
-    known.request(Request(CDS, initial_versions={"a": "1"}))
-    ask(known, ECDS)
-    assert acknowledged(known) == ["other keys1", "CDS b1"]
 
 
 def refusing(stream: DeltaStream, bad: set[str]) -> tuple[dict[str, str], list[Refusal], int]:

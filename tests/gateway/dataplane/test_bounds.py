@@ -27,11 +27,17 @@ def test_without_arguments_the_limits_are_those_of_the_settings(capsys: pytest.C
         settings.request_timeout_s,
         settings.receive_timeout_s,
         settings.max_connections,
+        settings.try_timeout_s,
     )
 
 
 def test_each_argument_reaches_its_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    given = ("--max-body-bytes=1024", "--request-timeout-s=1.5", "--receive-timeout-s=2")
+    given = (
+        "--max-body-bytes=1024",
+        "--request-timeout-s=1.5",
+        "--receive-timeout-s=2",
+        "--try-timeout-s=0.5",
+    )
     settings = BootstrapSettings(
         "127.0.0.1",
         8080,
@@ -40,8 +46,10 @@ def test_each_argument_reaches_its_setting(capsys: pytest.CaptureFixture[str]) -
         request_timeout_s=1.5,
         receive_timeout_s=2.0,
         max_connections=7,
+        try_timeout_s=0.5,
     )
-    assert printed(capsys, *given, "--max-connections=7") == bootstrap(settings)
+    more = ("--max-connections=7", "--try-timeout-s=0.5")
+    assert printed(capsys, *given, *more) == bootstrap(settings)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +61,7 @@ def test_each_argument_reaches_its_setting(capsys: pytest.CaptureFixture[str]) -
         "--request-timeout-s=nan",
         "--request-timeout-s=inf",
         "--receive-timeout-s=-1",
+        "--try-timeout-s=0",
         "--receive-timeout-s=60s",
         "--max-connections=1.5",
         "--max-connections=99999999999",

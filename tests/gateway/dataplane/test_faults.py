@@ -165,6 +165,18 @@ def test_a_replica_that_fails_before_it_answers_is_told_in_the_error_body(
     assert set(seen) == {(200, b"ok")}
 
 
+def test_a_replica_may_have_less_time_than_the_request_and_no_other_is_tried_then(
+    gateway_before: Any,
+) -> None:
+    with replicas() as made:
+        ports = {"hang": made["hang"].server_address[1]}
+        with gateway_before(ports, request_timeout_s=60.0, try_timeout_s=0.2) as gateway:
+            reply = gateway.caller.post("/v1/rerank", naming("hang"))
+        assert (reply.status, reply.error["code"]) == (504, "timeout")
+        assert "did not answer within 0.2 s" in reply.error["message"]
+        assert made["hang"].received == 1
+
+
 @pytest.mark.parametrize("model", ["half_a_body", "half_the_chunks"])
 def test_an_answer_whose_replica_dies_within_it_is_cut_off_and_never_looks_whole(
     faulty: tuple[Any, dict[str, Replica]], model: str

@@ -58,6 +58,12 @@ def test_a_request_wakes_a_model_whose_autoscaling_may_go_to_zero(rerank_model, 
     assert objects.model(rerank_model(spec=spec)).from_zero is from_zero
 
 
+@pytest.mark.parametrize(("state", "from_zero"), [("Idle", True), ("Loading", True), ("Failed", False)])
+def test_nobody_waits_for_a_model_that_failed(rerank_model, state, from_zero):
+    raw = rerank_model(spec={"autoscaling": {"minReplicas": 0}}, status={"state": state})
+    assert objects.model(raw).from_zero is from_zero
+
+
 @pytest.mark.parametrize(
     "status",
     [
