@@ -7,7 +7,7 @@ import pytest
 
 from rerank_api.keys import digest_of, encoded
 from rerank_cli import key_objects, key_records
-from rerank_cli.errors import UsageError
+from rerank_cli.errors import CliError, UsageError
 from rerank_cli.key_objects import MADE_HERE, MANAGED_BY, Consumer, Held, KeyOfConsumer
 from rerank_gateway.kubernetes import objects
 
@@ -60,6 +60,14 @@ def test_a_field_that_holds_no_key_is_not_overwritten_by_the_next_one() -> None:
     read = key_records.read_held(secret({"key-1": encoded(digest_of("a")), "key-2": "no base64"}))
     assert [key.field for key in read.keys] == ["key-1"]
     assert key_objects.next_field(read) == "key-3"
+
+
+def test_a_consumer_that_cannot_be_read_is_a_sentence() -> None:
+    consumer = key_objects.new_consumer("search", ("*",))
+    consumer["metadata"]["namespace"] = "rerank"
+    consumer["spec"]["limits"] = {"requestsPerMinute": "many"}
+    with pytest.raises(CliError, match=r"'search' cannot be read: .*requestsPerMinute is 'many'"):
+        key_records.read_consumer(consumer)
 
 
 def test_the_newest_key_is_the_one_of_the_highest_number() -> None:

@@ -63,6 +63,16 @@ def test_what_is_no_report_is_refused(content):
         read(content)
 
 
+@pytest.mark.parametrize("revision", ["9" * 5_000, "²", "-1", "x"])
+async def test_who_asks_from_nowhere_is_a_stranger(revision):
+    meter = counting()
+    app = httpx.ASGITransport(exchange.app(meter))
+    async with httpx.AsyncClient(transport=app, base_url="http://peer") as client:
+        agent = read((await client.get("/counts")).content).agent
+        answer = await client.get("/counts", params={"agent": agent, "revision": revision})
+    assert read(answer.content).whole
+
+
 async def test_a_replica_that_is_away_or_talks_nonsense_is_told_once_and_heard_again(until, caplog):
     caplog.set_level(logging.INFO, "rerank_gateway.exchange")
     mine, other, nonsense = counting(), counting(), [True]

@@ -3,7 +3,7 @@
 import pytest
 
 from rerank_api.status import ModelState
-from rerank_gateway.models import Endpoint, ServedModel
+from rerank_gateway.models import Consumer, Endpoint, ServedModel
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,12 @@ from rerank_gateway.models import Endpoint, ServedModel
 def test_an_endpoint_that_cannot_be_dialled_is_refused_with_what_is_wrong(address, port, words):
     with pytest.raises(ValueError, match=words):
         Endpoint(address, port)
+
+
+@pytest.mark.parametrize("limit", [0, -1, 2**32])
+def test_a_limit_that_envoy_would_refuse_is_refused(limit):
+    with pytest.raises(ValueError, match="a limit of consumer 'app' is not from 1 to"):
+        Consumer("app", (), ("*",), limit)
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "::1", "2001:db8::5"])
