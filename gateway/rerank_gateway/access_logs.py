@@ -88,6 +88,7 @@ def use_of(entry: Entry) -> Use:
         documents=_count(metadata, DOCUMENTS),
         tokens=_count(metadata, TOKENS) if ended else 0,
         served_by=entry.common_properties.custom_tags.get(SERVED_BY, ""),
+        sent=entry.common_properties.upstream_remote_address.HasField("socket_address"),
         ended=ended,
         counts=(periods < 1 if ended else periods < 2) and not _is_refused(entry),
     )

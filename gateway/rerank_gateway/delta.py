@@ -20,7 +20,7 @@ from rerank_gateway.resources import CLUSTER_TYPE, EXTENSION_TYPE, LOAD_ASSIGNME
 from rerank_gateway.snapshot import Resource, Resources, Snapshot, changed
 
 WILDCARD = "*"
-RESPONSE_BYTES = 1 << 20
+RESPONSE_BYTES = 1 << 18
 """A response is closed once it holds this much, so that a large world arrives in digestible parts."""
 
 _UNKNOWN = "?"  # the version of a resource of which the client may have an earlier one

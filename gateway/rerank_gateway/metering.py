@@ -23,7 +23,9 @@ class Use:
     host: str = ""
     """As the caller wrote it: where a request names no model, the host may have one of its own."""
     served_by: str = ""
-    """The RerankModel whose replica it was sent to; empty where it was sent to none."""
+    """The RerankModel whose replica it was sent to, where several share the name."""
+    sent: bool = False
+    """Whether it was sent to a replica."""
     ended: bool = True
     """Whether this is the last word of it."""
     counts: bool = True
@@ -61,12 +63,13 @@ class Ledger:
         self,
         use: Use,
         consumers: Collection[str],
-        models: Collection[str],
+        models: Mapping[str, ServedModel],
         hosts: Mapping[str, ServedModel],
     ) -> None:
         """Count one use. A consumer or a model that is not known counts as the empty one.
 
-        Of an answer that names no model, the host's model has ranked its documents.
+        Of an answer that names no model, the host's model has ranked its documents. A name that nobody shares
+        is answered by the model that has it.
         """
         model = use.model
         if not model and use.documents and (served := hosts.get(host_of(use.host))) is not None:
@@ -75,7 +78,7 @@ class Ledger:
             use.consumer if use.consumer in consumers else "",
             model if model in models else "",
             status_class(use.status),
-            use.served_by,
+            use.served_by or (models[model].model if use.sent and model in models else ""),
         )
         sums = self.sums.setdefault(account, Sums())
         sums.requests += 1

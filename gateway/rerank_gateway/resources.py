@@ -7,6 +7,7 @@ Why each value is what it is: docs/decisions/0004-the-agent-speaks-delta-ads.md.
 import functools
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -109,14 +110,19 @@ def _nameless_cluster() -> Cluster:
 def load_assignment(name: str, model: ServedModel, activator: Path | None = None) -> ClusterLoadAssignment:
     """Build a cluster's endpoints, sorted and each once, whatever order the source tells them in.
 
-    The replicas of each RerankModel are a locality. Envoy first picks one by weight, among those that have a
-    healthy replica, then a replica in it. An activator is a unix socket that takes the requests for as long
-    as no replica is healthy.
+    Where several RerankModels share the name, the replicas of each are a locality. Envoy first picks one by
+    weight, among those that have a healthy replica, then a replica in it. Elsewhere there is nothing to weigh
+    or to tell apart, and nothing of it is told: for thousands of models that is a tenth of Envoy's memory. An
+    activator is a unix socket that takes the requests for as long as no replica is healthy.
 
     Each cluster has endpoints under its own name, though aliases share theirs: Envoy stalls for 15 s where
     two clusters ask for one name.
     """
-    groups = [_replicas(part) for part in model.parts if part.weight and part.model.endpoints]
+    taking = [part for part in model.parts if part.weight and part.model.endpoints]
+    if len(model.parts) > 1:
+        groups = [_weighed(part) for part in taking]
+    else:
+        groups = [_replicas(part.model.endpoints, None) for part in taking]
     built = endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=groups)
     if activator is not None:
         built.endpoints.extend(
@@ -131,18 +137,25 @@ def load_assignment(name: str, model: ServedModel, activator: Path | None = None
     return built
 
 
-def _replicas(part: Part) -> endpoint_components_pb2.LocalityLbEndpoints:
-    """Return the replicas of one RerankModel, each with whose it is: the access log says who answered."""
+def _weighed(part: Part) -> endpoint_components_pb2.LocalityLbEndpoints:
+    """Return the replicas of one of several RerankModels, each with whose it is, so that the log says it."""
     owner = base_pb2.Metadata()
     owner.filter_metadata[OWNER[0]].fields[OWNER[1]].string_value = part.model.model
+    group = _replicas(part.model.endpoints, owner)
+    group.locality.region = part.model.model
+    group.load_balancing_weight.value = part.weight
+    return group
+
+
+def _replicas(
+    endpoints: Iterable[Endpoint], owner: Metadata | None
+) -> endpoint_components_pb2.LocalityLbEndpoints:
     return endpoint_components_pb2.LocalityLbEndpoints(
-        locality=base_pb2.Locality(region=part.model.model),
-        load_balancing_weight=UInt32Value(value=part.weight),
-        lb_endpoints=[_lb_endpoint(endpoint, owner) for endpoint in sorted(set(part.model.endpoints))],
+        lb_endpoints=[_lb_endpoint(endpoint, owner) for endpoint in sorted(set(endpoints))]
     )
 
 
-def _lb_endpoint(endpoint: Endpoint, owner: Metadata) -> endpoint_components_pb2.LbEndpoint:
+def _lb_endpoint(endpoint: Endpoint, owner: Metadata | None) -> endpoint_components_pb2.LbEndpoint:
     return endpoint_components_pb2.LbEndpoint(
         endpoint=endpoint_components_pb2.Endpoint(
             address=address_pb2.Address(

@@ -56,12 +56,14 @@ def test_the_ledger_has_known_consumers_and_served_names_only():
         Use("app", "made-up", 404),
         Use("unknown_key", "bge", 401),
         Use("app", "bge", 0),
+        Use("app", "bge", 200, 1, 1, sent=True),
     ):
-        ledger.add(use, {"app"}, {"bge"}, {"bge.test": model})
+        ledger.add(use, {"app"}, {"bge": model}, {"bge.test": model})
     assert ledger.requests() == {
         Account("", "bge", "4xx"): 1,
         Account("app", "", "4xx"): 1,
         Account("app", "bge", "2xx"): 3,
+        Account("app", "bge", "2xx", model.model): 1,
         Account("app", "bge", "none"): 1,
     }
     assert (("app", "bge", ""), 6, 52) in set(ledger.used())

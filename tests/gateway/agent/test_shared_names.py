@@ -165,7 +165,8 @@ def test_a_model_is_told_with_the_names_that_it_shares_too() -> None:
 def test_what_each_of_them_did_is_added_up_by_itself() -> None:
     ledger = Ledger()
     for model, tokens in (("rag/a", 10), ("rag/b", 1), ("rag/a", 10), ("", 0)):
-        ledger.add(Use("app", "bge", 200 if model else 503, 1, tokens, served_by=model), {"app"}, {"bge"}, {})
+        use = Use("app", "bge", 200 if model else 503, 1, tokens, served_by=model)
+        ledger.add(use, {"app"}, {"bge": served(part("rag/a", 95), part("rag/b", 5))}, {})
     assert ledger.requests() == {
         Account("app", "bge", "2xx", "rag/a"): 2,
         Account("app", "bge", "2xx", "rag/b"): 1,
