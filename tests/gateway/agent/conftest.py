@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,6 +20,7 @@ import pytest
 from rerank_api.status import ModelState
 from rerank_gateway import envoy_binary, state_file
 from rerank_gateway.agent import Sockets, run
+from rerank_gateway.bootstrap import BootstrapSettings, arguments, bootstrap
 from rerank_gateway.models import Endpoint, ServedModel, View
 from rerank_gateway.state_file import StateFileSource
 
@@ -288,6 +290,22 @@ async def envoy(socket_dir: Path) -> AsyncIterator[Envoy]:
     yield made
     if made.child is not None:
         await made.end()
+
+
+@pytest.fixture
+def product_envoy(envoy: Envoy, socket_dir: Path) -> Callable[..., Envoy]:
+    """Return a function that gives that Envoy the product's bootstrap, on a port that the system picks."""
+
+    def configure(**settings: Any) -> Envoy:
+        chosen = BootstrapSettings("127.0.0.1", 1, socket_dir, **settings)
+        config = bootstrap(chosen)
+        config["static_resources"]["listeners"][0]["address"]["socket_address"]["port_value"] = 0
+        file = socket_dir / "gateway.json"
+        file.write_text(json.dumps(config))
+        envoy.arguments = [str(envoy_binary.find()), *arguments(chosen, file), "--log-level", "warning"]
+        return envoy
+
+    return configure
 
 
 @dataclass

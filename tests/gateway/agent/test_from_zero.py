@@ -14,8 +14,6 @@ import pytest
 
 from rerank_api.status import ModelState
 from rerank_gateway import release
-from rerank_gateway.bootstrap import BootstrapSettings, arguments, bootstrap
-from rerank_gateway.envoy_binary import find
 
 pytestmark = pytest.mark.anyio
 
@@ -91,17 +89,9 @@ async def ranker() -> AsyncIterator[Callable[..., Awaitable[Ranker]]]:
 
 
 @pytest.fixture
-def gateway(envoy, socket_dir):
-    """Envoy with the product's bootstrap, on a port that the system picks."""
-    settings = BootstrapSettings(
-        "127.0.0.1", 1, socket_dir, concurrency=2, release_key=release.key(socket_dir)
-    )
-    config = bootstrap(settings)
-    config["static_resources"]["listeners"][0]["address"]["socket_address"]["port_value"] = 0
-    file = socket_dir / "gateway.json"
-    file.write_text(json.dumps(config))
-    envoy.arguments = [str(find()), *arguments(settings, file), "--log-level", "warning"]
-    return envoy
+def gateway(product_envoy, socket_dir):
+    """Envoy as the activator knows it."""
+    return product_envoy(concurrency=2, release_key=release.key(socket_dir))
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,18 +15,13 @@ import pytest
 
 from rerank_gateway import admin, envoy_binary, state_file
 from rerank_gateway.models import View
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.anyio
 
 NOTICE_S = 2.0
 """In place of ten seconds: how long a load balancer may take to notice."""
 BODY = {"model": "m", "query": "q", "documents": ["d"]}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def command(pid):

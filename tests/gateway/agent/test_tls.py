@@ -15,6 +15,7 @@ import pytest
 
 from rerank_gateway import state_file
 from rerank_gateway.models import View
+from tests.support.ports import free_port
 
 pytestmark = [
     pytest.mark.anyio,
@@ -54,12 +55,6 @@ class Mount:
                 file.symlink_to(f"..data/{name}")
         if self.version > 1:
             shutil.rmtree(self.directory / f"..version-{self.version - 1}")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def trusting(*certificates):

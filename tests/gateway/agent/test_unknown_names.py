@@ -1,27 +1,16 @@
 """Names that nobody serves: Envoy refuses them by itself, and one that is added later is served at once."""
 
-import json
-
 import httpx
 import pytest
 
-from rerank_gateway.bootstrap import BootstrapSettings, arguments, bootstrap
 from rerank_gateway.delta import DeltaStream, Request
-from rerank_gateway.envoy_binary import find
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def gateway(envoy, socket_dir):
-    """Envoy with the product's bootstrap, on a port that the system picks."""
-    settings = BootstrapSettings("127.0.0.1", 1, socket_dir, concurrency=1)
-    config = bootstrap(settings)
-    config["static_resources"]["listeners"][0]["address"]["socket_address"]["port_value"] = 0
-    file = socket_dir / "gateway.json"
-    file.write_text(json.dumps(config))
-    envoy.arguments = [str(find()), *arguments(settings, file), "--log-level", "warning"]
-    return envoy
+def gateway(product_envoy):
+    return product_envoy(concurrency=1)
 
 
 @pytest.fixture
