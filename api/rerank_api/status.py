@@ -49,6 +49,9 @@ MODEL_STATE_OF: Final[Mapping[ServerState, ModelState]] = {
 }
 """How a model stands whose only replica is in a state."""
 
+SERVING: Final = frozenset({ModelState.READY, ModelState.DEGRADED})
+"""How a model stands that has a replica which takes requests."""
+
 SLOWEST_FIRST: Final = (
     ModelState.FAILED,
     ModelState.PENDING,

@@ -17,7 +17,7 @@ import orjson
 from rerank_api.error_shapes import Shaped, shape_at
 from rerank_api.errors import ErrorCode
 from rerank_api.faces import MODEL_HEADER, MODELS_PATH
-from rerank_gateway.clusters import host_cluster, name_cluster
+from rerank_gateway.clusters import host_cluster, host_of, name_cluster
 from rerank_gateway.hold import (
     Bounds,
     Held,
@@ -212,16 +212,10 @@ def _asked(scope: "Scope") -> _Asked:
     return _Asked(
         path=scope["path"],
         name=host if named is None else named,
-        cluster=host_cluster(_without_port(host)) if named is None else name_cluster(named),
+        cluster=host_cluster(host_of(host)) if named is None else name_cluster(named),
         attempt=int(headers.get(ATTEMPT_HEADER, "1")),
         size=int(headers.get("content-length", "0")),
     )
-
-
-def _without_port(host: str) -> str:
-    """Return a host as `route.lua` names its cluster: no port, lower case."""
-    name, colon, port = host.rpartition(":")
-    return (name if colon and (not port or port.isdecimal()) else host).lower()
 
 
 def _shaped(asked: _Asked, refusal: Refusal, bounds: Bounds) -> Shaped:

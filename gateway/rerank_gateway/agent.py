@@ -136,14 +136,16 @@ def _tell(old: snapshot.Snapshot | None, new: snapshot.Snapshot) -> None:
     if before.keys() != new.models.keys():
         added, removed = len(new.models.keys() - before.keys()), len(before.keys() - new.models.keys())
         log.info("serving %d names: %d added, %d removed", len(new.models), added, removed)
+    known = frozenset() if old is None else frozenset(old.contests)
     for contest in new.contests:
-        if old is None or contest not in old.contests:
+        if contest not in known:
             log.warning(
-                "the %s %r is claimed by %s as well: %s, the oldest, keeps it",
+                "the %s %r is claimed by %s as well: %s, %s, keeps it",
                 contest.what,
                 contest.name,
                 ", ".join(contest.losers),
                 contest.winner,
+                "the first by name" if contest.what == "key" else "the oldest",
             )
 
 

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from rerank_api.errors import ApiError, ErrorCode, error_body
 from rerank_api.faces import MODELS_PATH
-from rerank_api.status import ModelState
+from rerank_api.status import SERVING, ModelState
 from rerank_gateway import playground
 from rerank_gateway.auth import CONSUMER_HEADER
 from rerank_gateway.models import ServedModel
@@ -74,7 +74,7 @@ def as_routed(model: ServedModel, is_routed: Callable[[str], bool]) -> ServedMod
 
 
 def _on_its_way(model: ServedModel) -> ServedModel:
-    if model.state not in {ModelState.READY, ModelState.DEGRADED}:
+    if model.state not in SERVING:
         return model
     message = "Its server is ready; the gateway takes it up."
     return replace(model, state=ModelState.LOADING, message=message, progress=None)

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from rerank_gateway import snapshot
 from rerank_gateway.budgets import Budgets, Debt, Kind
@@ -59,8 +60,11 @@ class Meter:
     def report(self, heard: Place | None) -> Report:
         """Return what another replica of this gateway is told."""
         now = self._clock()
+        report = self._tally.report(heard, now)
+        if not report.whole:  # as a peer asks four times a second: no bucket is looked at for that
+            return report
         left = {kind: budgets.levels(self._limits[kind], now) for kind, budgets in self._budgets.items()}
-        return self._tally.report(heard, left, now)
+        return replace(report, left=left)
 
     def learn(self, learned: Learned) -> None:
         """Charge what was used through another replica of this gateway."""

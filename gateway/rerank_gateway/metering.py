@@ -1,10 +1,10 @@
 """Who has used what: a ledger that adds up requests, documents and tokens. Pure."""
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from rerank_gateway.clusters import host_of
 from rerank_gateway.models import ServedModel
 
 
@@ -99,11 +99,6 @@ class Ledger:
     def requests(self) -> Mapping[Account, int]:
         """Return how many requests there were, by account, sorted."""
         return {account: self.sums[account].requests for account in sorted(self.sums)}
-
-
-def host_of(authority: str) -> str:
-    """Return the host as models have it: no port, lower case."""
-    return re.sub(r":\d*$", "", authority).lower()
 
 
 def status_class(status: int) -> str:

@@ -7,10 +7,9 @@ from typing import Final
 from rerank_api import name_sharing
 from rerank_api.name_sharing import Claim
 from rerank_api.names import seniority
-from rerank_api.status import ModelState
+from rerank_api.status import SERVING, ModelState
 from rerank_gateway.models import Facts, Part, ServedModel
 
-_SERVING: Final = (ModelState.READY, ModelState.DEGRADED)
 _FURTHEST_FIRST: Final = (
     ModelState.VERIFYING,
     ModelState.LOADING,
@@ -98,7 +97,7 @@ def _standing(taking: Sequence[ServedModel]) -> tuple[ModelState, float | None]:
         whole = all(model.endpoints and model.state is ModelState.READY for model in taking)
         return ModelState.READY if whole else ModelState.DEGRADED, None
     # A state that says ready is out of date where there are no replicas.
-    waiting = [model for model in taking if model.state not in _SERVING]
+    waiting = [model for model in taking if model.state not in SERVING]
     if not waiting:
         return ModelState.PENDING, None
     furthest = min(waiting, key=lambda model: _FURTHEST_FIRST.index(model.state))

@@ -80,8 +80,11 @@ class Tally:
         self._changed.pop(consumer, None)
         self._changed[consumer] = self._revision
 
-    def report(self, heard: Place | None, left: Mapping[Kind, Mapping[str, float]], now: float) -> Report:
-        """Return what is new since what was heard; everything for who has heard nothing of this agent."""
+    def report(self, heard: Place | None, now: float) -> Report:
+        """Return what is new since what was heard; everything for who has heard nothing of this agent.
+
+        What is left in the buckets, which a whole report has beside it, others know.
+        """
         whole = heard is None or heard.agent != self.agent
         after = 0 if heard is None or whole else heard.revision
         used: dict[str, Used] = {}
@@ -90,7 +93,7 @@ class Tally:
                 break
             used[consumer] = self._used[consumer]
         age_s = max(0.0, now - self._started)
-        return Report(self.agent, age_s, self._revision, whole, used, left if whole else {})
+        return Report(self.agent, age_s, self._revision, whole, used)
 
 
 @dataclass

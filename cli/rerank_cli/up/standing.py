@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from rerank_api.status import MODEL_STATE_OF, SLOWEST_FIRST, ModelState, ServerState
+from rerank_api.status import MODEL_STATE_OF, SERVING, SLOWEST_FIRST, ModelState, ServerState
 from rerank_cli.up.world import Phase, Replica, Version, World, slots
 from rerank_gateway.models import Endpoint, Facts, ServedModel
 
@@ -46,10 +46,9 @@ def as_routed(standing: Standing, listed: Mapping[tuple[str, str], ModelState]) 
 
     `listed` holds the state of each model under each public name, as the gateway tells it: by name and model.
     """
-    taking = {ModelState.READY, ModelState.DEGRADED}
-    if standing.state not in taking:
+    if standing.state not in SERVING:
         return standing
-    if all(listed.get((name, standing.model)) in taking for name in standing.names):
+    if all(listed.get((name, standing.model)) in SERVING for name in standing.names):
         return standing
     return replace(
         standing, state=ModelState.LOADING, message="Its server is ready; the gateway takes it up."

@@ -5,14 +5,12 @@ from dataclasses import replace
 from itertools import chain
 from typing import Generic, TypeVar
 
-from rerank_api.status import ModelState
+from rerank_api.status import SERVING, ModelState
 from rerank_gateway import models
 from rerank_gateway.kubernetes.objects import Consumer, Key, KeySecret, Model, Slice, Told
 from rerank_gateway.models import Endpoint, ServedModel, View
 
 T = TypeVar("T")
-
-_SERVING = (ModelState.READY, ModelState.DEGRADED)
 
 
 class Table(Generic[T]):
@@ -183,10 +181,10 @@ def standing(told: Told, replicas: int) -> tuple[ModelState, str, float | None]:
 
     The operator may be away for hours; whether replicas take traffic is known without it.
     """
-    if replicas and told.state not in _SERVING:
+    if replicas and told.state not in SERVING:
         take = "replica takes" if replicas == 1 else "replicas take"
         return ModelState.READY, f"{replicas} {take} traffic.", None
-    if not replicas and (told.state is None or told.state in _SERVING):
+    if not replicas and (told.state is None or told.state in SERVING):
         return ModelState.PENDING, "No replica takes traffic.", None
     state = told.state or ModelState.PENDING
     return state, told.message or f"{state}.", told.progress

@@ -100,7 +100,7 @@ def test_whatever_is_lost_or_told_twice_is_charged_once(steps):
     tally, peers, charged = Tally("x", 0), Peers(), {}
 
     def ask(times):
-        told = read(written(tally.report(peers.heard(A, 1), {}, 1)))
+        told = read(written(tally.report(peers.heard(A, 1), 1)))
         for _ in range(times):
             for consumer, used in peers.take(A, told, 1).charges.items():
                 before = charged.get(consumer, Used())
@@ -113,7 +113,7 @@ def test_whatever_is_lost_or_told_twice_is_charged_once(steps):
         else:
             ask({"asked": 1, "lost": 0, "twice": 2}[step])
     ask(1)
-    real = tally.report(None, {}, 1).used
+    real = tally.report(None, 1).used
     assert {name: used for name, used in charged.items() if used != Used()} == real
 
 
