@@ -64,6 +64,9 @@ class Obstacle:
 
 _NO_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _NOT_MADE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_NOT_READ_YET = "failed to sync "
+"""How the kubelet begins its word for Secrets and ConfigMaps that it has not read in time, as on a busy node:
+it says nothing of whether they are there."""
 
 _NO_END = frozenset({None, "Unknown", "ContainerStatusUnknown"})
 """Reasons of an end that nobody saw, as that of its node: the runtime's word for it, and the kubelet's."""
@@ -112,6 +115,9 @@ def _before_the_container(pod: Pod) -> Standing | None:
             f"The image {container.image} cannot be pulled: {sentence(_pull_error(container))} Check its "
             "name, and the pull secrets.",
         )
+    if container.waiting in _NOT_MADE and container.waiting_message.startswith(_NOT_READ_YET):
+        message = f"The node {pod.node} has not read the pod's Secrets and ConfigMaps yet. It tries again."
+        return Standing(ModelState.PENDING, Reason.STARTING, message)
     if container.waiting in _NOT_MADE:
         return _failed(
             Reason.CONTAINER_NOT_MADE,

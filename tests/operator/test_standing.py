@@ -30,6 +30,7 @@ from tests.operator.situation import (
     waits,
 )
 
+NOT_READ_YET = "failed to sync secret cache: timed out waiting for the condition"
 OWN_NAME = (
     "choose another in spec.names, or remove it there; `bge` is a model's own name (metadata.name), and such "
     "are not shared."
@@ -110,6 +111,13 @@ OWN_NAME = (
             'The server\'s container cannot be made: secret "hub" not found. It is tried again by itself '
             "once that is mended.",
             id="a secret that is not there",
+        ),
+        pytest.param(
+            Situation((waits("CreateContainerConfigError", NOT_READ_YET),)),
+            ModelState.PENDING,
+            Reason.STARTING,
+            "The node node-1 has not read the pod's Secrets and ConfigMaps yet. It tries again.",
+            id="a secret that the node has not looked for in time",
         ),
         pytest.param(
             Situation((pod(),)),
