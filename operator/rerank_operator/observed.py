@@ -23,6 +23,8 @@ _FAILURES = frozenset(
     }
 )
 _PREPARING = frozenset({None, "ContainerCreating", "PodInitializing"})
+_SUMMARY = "Unable to attach or mount volumes"
+"""How the kubelet begins what it says of all volumes together, every two minutes: it names no cause."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Pod:
     node: str | None = None
     accepted: datetime | None = None
     """When the node took it."""
+    has_network: bool = False
+    """Whether the node has prepared volumes and network, so that image and container alone are to come."""
     address: str | None = None
     unschedulable: str | None = None
     """The scheduler's own words for why no node takes it."""
@@ -79,8 +83,9 @@ class Pod:
 
     @property
     def is_prepared(self) -> bool:
-        """Say whether a node has it and works on its volumes, image and network."""
-        return self.node is not None and self.phase == "Pending" and self.container.waiting in _PREPARING
+        """Say whether a node has it and works on its volumes and network."""
+        waits = self.phase == "Pending" and self.container.waiting in _PREPARING
+        return self.node is not None and waits and not self.has_network
 
     @property
     def life(self) -> str:
@@ -149,8 +154,9 @@ def complaint(events: Sequence[Manifest]) -> str | None:
 
     Others say nothing of that: that no node was free before, or that a probe has not been answered yet.
     """
-    failures = [event for event in events if event["reason"] in _FAILURES]
-    return failures[-1]["message"] if failures else None
+    failures = [str(event["message"]) for event in events if event["reason"] in _FAILURES]
+    causes = [words for words in failures if not words.startswith(_SUMMARY)]
+    return next(reversed(causes or failures), None)
 
 
 def _deployment(manifest: Manifest) -> DeploymentSeen:
@@ -181,6 +187,7 @@ def _pod(manifest: Manifest, fingerprint: str | None, words: Words) -> Pod:
         evicted=_why_it_failed(status) if failed else None,
         container=_container(spec, status),
         accepted=None if accepted is None else datetime.fromisoformat(accepted),
+        has_network=_condition(status, "PodReadyToStartContainers").get("status") == "True",
         warning=words.warnings.get(metadata["uid"]),
     )
     return replace(pod, report=words.reports.get(pod.life))

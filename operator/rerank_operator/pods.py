@@ -65,8 +65,15 @@ class Obstacle:
 _NO_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _NOT_MADE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _NOT_READ_YET = "failed to sync "
-"""How the kubelet begins its word for Secrets and ConfigMaps that it has not read in time, as on a busy node:
-it says nothing of whether they are there."""
+"""Of Secrets and ConfigMaps that the kubelet has not read in time: it says not whether they are there."""
+_LATE = (
+    _NOT_READ_YET, " not registered", "timed out waiting for the condition", "context deadline exceeded",
+    " is reserved for ",
+)  # fmt: skip
+"""What kubelet and container runtime say where they had no time yet, or are at it still, as on a busy node:
+nothing is known to be wrong. A name is reserved for the try that goes on."""
+_IN_TURN = "pull QPS exceeded"
+"""What the kubelet says of an image that it pulls after others."""
 
 _NO_END = frozenset({None, "Unknown", "ContainerStatusUnknown"})
 """Reasons of an end that nobody saw, as that of its node: the runtime's word for it, and the kubelet's."""
@@ -109,15 +116,16 @@ def _before_the_container(pod: Pod) -> Standing | None:
     if pod.unschedulable is not None:
         message = f"No node takes the pod: {sentence(pod.unschedulable)}"
         return Standing(ModelState.PENDING, Reason.UNSCHEDULABLE, message)
+    if container.waiting in _NO_IMAGE and _IN_TURN in container.waiting_message:
+        return _late(pod, _pull_error(container))
     if container.waiting in _NO_IMAGE:
         return _failed(
             Reason.IMAGE_NOT_PULLED,
             f"The image {container.image} cannot be pulled: {sentence(_pull_error(container))} Check its "
             "name, and the pull secrets.",
         )
-    if container.waiting in _NOT_MADE and container.waiting_message.startswith(_NOT_READ_YET):
-        message = f"The node {pod.node} has not read the pod's Secrets and ConfigMaps yet. It tries again."
-        return Standing(ModelState.PENDING, Reason.STARTING, message)
+    if container.waiting in _NOT_MADE and _is_late(container.waiting_message):
+        return _late(pod, container.waiting_message)
     if container.waiting in _NOT_MADE:
         return _failed(
             Reason.CONTAINER_NOT_MADE,
@@ -135,12 +143,27 @@ def _before_the_process(pod: Pod) -> Standing | None:
         return None
     if pod.node is None:
         return Standing(ModelState.PENDING, Reason.STARTING, "The pod waits for a node.")
+    if pod.warning is not None and _is_late(pod.warning):
+        return _late(pod, pod.warning)
     if pod.warning is not None:
         message = (
             f"The node {pod.node} cannot prepare the pod: {sentence(pod.warning)} It tries again by itself."
         )
         return _failed(Reason.POD_NOT_PREPARED, message)
     message = f"The node {pod.node} prepares the pod: image and volumes."
+    return Standing(ModelState.PENDING, Reason.STARTING, message)
+
+
+def _is_late(words: str) -> bool:
+    return any(late in words for late in _LATE)
+
+
+def _late(pod: Pod, words: str) -> Standing:
+    """Say that a node is slow: that passes by itself, or else its words say at what it is slow."""
+    if _NOT_READ_YET in words:
+        message = f"The node {pod.node} has not read the pod's Secrets and ConfigMaps yet. It tries again."
+    else:
+        message = f"The node {pod.node} is slow to start the pod: {sentence(words)} It tries again by itself."
     return Standing(ModelState.PENDING, Reason.STARTING, message)
 
 

@@ -267,8 +267,10 @@ COMPLAINTS = [
     {"reason": "FailedScheduling", "message": "0/1 nodes are available"},
     {"reason": "FailedMount", "message": 'secret "old" not found'},
     {"reason": "FailedMount", "message": 'secret "hub" not found'},
+    {"reason": "FailedMount", "message": "Unable to attach or mount volumes: unmounted volumes=[hub]"},
     {"reason": "Unhealthy", "message": "Startup probe failed"},
 ]
+PREPARED = {"conditions": [{"type": "PodReadyToStartContainers", "status": "True"}]}
 PREPARES = "The node node-1 prepares the pod: image and volumes."
 
 
@@ -293,6 +295,12 @@ def since(ago: timedelta) -> str:
             id="prepared for a moment",
         ),
         pytest.param({"made": pending}, [], PREPARES, id="not taken by its node yet"),
+        pytest.param(
+            {"made": pending, "startTime": since(timedelta(hours=1)), **PREPARED},
+            [],
+            PREPARES,
+            id="past all that was complained of, and waiting for its image",
+        ),
         pytest.param(
             {"startTime": since(timedelta(hours=1))}, [], "The server's process is starting.", id="prepared"
         ),
@@ -332,6 +340,7 @@ def test_complaints_that_may_not_be_read_cost_a_line_in_the_log(caplog: pytest.L
         pytest.param([{}], {"bge-1": ServerState.FAILED}, None, id="failing: its follower tells"),
         pytest.param([{"made": pending}], {}, LOOK_WHILE_PREPARED_S, id="prepared by its node"),
         pytest.param([{"ready": True}, {"made": pending}], {}, LOOK_WHILE_PREPARED_S, id="one of two"),
+        pytest.param([{"made": pending, **PREPARED}], {}, None, id="waiting for its image: a watch tells"),
         pytest.param([{"made": pending, "node": None}], {}, None, id="without a node: a watch tells"),
     ],
 )

@@ -175,6 +175,8 @@ def test_a_pod_that_is_followed_again_is_not_asked_twice(monkeypatch: pytest.Mon
     async def story() -> None:
         async with scene(monkeypatch) as it:
             it.server.answer = never
+            it.asking.follow(KEY, [A])
+            await it.until(lambda: len(it.server.asked) == 1)
             for _ in range(5):
                 it.asking.follow(KEY, [A])
                 await asyncio.sleep(A_WHILE / 5)
@@ -240,7 +242,7 @@ def test_an_answer_that_is_none_changes_nothing_until_it_is_one_of_many(
 ) -> None:
     async def story() -> None:
         async with scene(monkeypatch) as it:
-            monkeypatch.setattr(reports, "ANSWER_S", 0.05 if answer in {never, for_ever} else 60.0)
+            monkeypatch.setattr(reports, "ANSWER_S", 0.2 if answer in {never, for_ever} else 60.0)
             it.server.answer = answer
             it.asking.follow(KEY, [A])
             await it.until_asked(FORGOTTEN_AFTER + 1)
@@ -294,6 +296,7 @@ def test_no_more_pods_are_asked_at_once_than_there_are_places(monkeypatch: pytes
             it.server.answer = at_last
             pods = [pod(f"pod {number}") for number in range(5)]
             it.asking.follow(KEY, pods)
+            await it.until(lambda: len(it.server.asked) == 2)
             await asyncio.sleep(A_WHILE)
             assert len(it.server.asked) == 2
             enough.set()

@@ -31,6 +31,8 @@ from tests.operator.situation import (
 )
 
 NOT_READ_YET = "failed to sync secret cache: timed out waiting for the condition"
+TOO_LATE = "code = DeadlineExceeded desc = context deadline exceeded"
+RESERVED = 'failed to reserve container name "server_bge-1": name "server_bge-1" is reserved for "4f1c"'
 OWN_NAME = (
     "choose another in spec.names, or remove it there; `bge` is a model's own name (metadata.name), and such "
     "are not shared."
@@ -118,6 +120,44 @@ OWN_NAME = (
             Reason.STARTING,
             "The node node-1 has not read the pod's Secrets and ConfigMaps yet. It tries again.",
             id="a secret that the node has not looked for in time",
+        ),
+        pytest.param(
+            Situation((pending(),), warnings={"bge-1": f'MountVolume.SetUp failed for "x" : {NOT_READ_YET}'}),
+            ModelState.PENDING,
+            Reason.STARTING,
+            "The node node-1 has not read the pod's Secrets and ConfigMaps yet. It tries again.",
+            id="a volume of a secret that the node has not looked for in time",
+        ),
+        pytest.param(
+            Situation(
+                (pending(),), warnings={"bge-1": f"Failed to create pod sandbox: rpc error: {TOO_LATE}"}
+            ),
+            ModelState.PENDING,
+            Reason.STARTING,
+            "The node node-1 is slow to start the pod: Failed to create pod sandbox: rpc error: "
+            f"{TOO_LATE}. It tries again by itself.",
+            id="a network that a busy node has not made in time",
+        ),
+        pytest.param(
+            Situation((waits("CreateContainerError", TOO_LATE),)),
+            ModelState.PENDING,
+            Reason.STARTING,
+            f"The node node-1 is slow to start the pod: {TOO_LATE}. It tries again by itself.",
+            id="a container that a busy node has not made in time",
+        ),
+        pytest.param(
+            Situation((waits("CreateContainerError", RESERVED),)),
+            ModelState.PENDING,
+            Reason.STARTING,
+            f"The node node-1 is slow to start the pod: {RESERVED}. It tries again by itself.",
+            id="a container that a busy node is still making",
+        ),
+        pytest.param(
+            Situation((waits("ImagePullBackOff", "Back-off pulling: ErrImagePull: pull QPS exceeded"),)),
+            ModelState.PENDING,
+            Reason.STARTING,
+            "The node node-1 is slow to start the pod: pull QPS exceeded. It tries again by itself.",
+            id="an image behind many others",
         ),
         pytest.param(
             Situation((pod(),)),
