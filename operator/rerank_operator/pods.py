@@ -66,14 +66,14 @@ _NO_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "
 _NOT_MADE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _NOT_READ_YET = "failed to sync "
 """Of Secrets and ConfigMaps that the kubelet has not read in time: it says not whether they are there."""
+_IN_TURN = "pull QPS exceeded"
+"""Of an image that the kubelet pulls after others."""
 _LATE = (
     _NOT_READ_YET, " not registered", "timed out waiting for the condition", "context deadline exceeded",
-    " is reserved for ",
+    " is reserved for ", _IN_TURN,
 )  # fmt: skip
 """What kubelet and container runtime say where they had no time yet, or are at it still, as on a busy node:
 nothing is known to be wrong. A name is reserved for the try that goes on."""
-_IN_TURN = "pull QPS exceeded"
-"""What the kubelet says of an image that it pulls after others."""
 
 _NO_END = frozenset({None, "Unknown", "ContainerStatusUnknown"})
 """Reasons of an end that nobody saw, as that of its node: the runtime's word for it, and the kubelet's."""
@@ -116,17 +116,13 @@ def _before_the_container(pod: Pod) -> Standing | None:
     if pod.unschedulable is not None:
         message = f"No node takes the pod: {sentence(pod.unschedulable)}"
         return Standing(ModelState.PENDING, Reason.UNSCHEDULABLE, message)
-    if container.waiting in _NO_IMAGE and _IN_TURN in container.waiting_message:
-        return _late(pod, _pull_error(container))
-    if container.waiting in _NO_IMAGE:
+    if container.waiting in _NO_IMAGE and _IN_TURN not in container.waiting_message:
         return _failed(
             Reason.IMAGE_NOT_PULLED,
             f"The image {container.image} cannot be pulled: {sentence(_pull_error(container))} Check its "
             "name, and the pull secrets.",
         )
-    if container.waiting in _NOT_MADE and _is_late(container.waiting_message):
-        return _late(pod, container.waiting_message)
-    if container.waiting in _NOT_MADE:
+    if container.waiting in _NOT_MADE and not _is_late(container.waiting_message):
         return _failed(
             Reason.CONTAINER_NOT_MADE,
             f"The server's container cannot be made: {sentence(container.waiting_message)} It is tried "
@@ -143,8 +139,9 @@ def _before_the_process(pod: Pod) -> Standing | None:
         return None
     if pod.node is None:
         return Standing(ModelState.PENDING, Reason.STARTING, "The pod waits for a node.")
-    if pod.warning is not None and _is_late(pod.warning):
-        return _late(pod, pod.warning)
+    words = pod.warning or _pull_error(pod.container)
+    if _is_late(words):
+        return _late(pod, words)
     if pod.warning is not None:
         message = (
             f"The node {pod.node} cannot prepare the pod: {sentence(pod.warning)} It tries again by itself."

@@ -146,6 +146,13 @@ OWN_NAME = (
             id="a container that a busy node has not made in time",
         ),
         pytest.param(
+            Situation((waits("RunContainerError", TOO_LATE, last={"terminated": STOPPED}),)),
+            ModelState.FAILED,
+            Reason.CRASHED,
+            CRASH,
+            id="a busy node, after a crash",
+        ),
+        pytest.param(
             Situation((waits("CreateContainerError", RESERVED),)),
             ModelState.PENDING,
             Reason.STARTING,
