@@ -40,7 +40,7 @@ test: $(READY) ## Run every test that needs no cluster (TESTS=path narrows it)
 	@$(BIN)/python -m pytest $(TESTS) --ignore tests/cluster
 
 test-cluster: cluster images-load ## Run the tests in a real Kubernetes (CLUSTER_TESTS=path narrows it)
-	@$(BIN)/python -m pytest $(CLUSTER_TESTS) --timeout 900 --durations 15
+	@$(BIN)/python -m pytest $(CLUSTER_TESTS) --timeout 1800 --durations 15
 
 cluster: $(READY) ## Start a real one-node Kubernetes for the tests (root, Go; built once)
 	@$(BIN)/python -m tests.cluster.onenode up

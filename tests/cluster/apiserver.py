@@ -18,7 +18,7 @@ from tests.cluster.onenode import programs
 from tests.support.ports import free_port, free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 180.0
+PATIENCE_S = 600.0
 ADMIN = "the-admin"
 
 Json = dict[str, Any]
@@ -68,7 +68,7 @@ class ApiServer:
             lines = (f"{token},{token},{token},{group}" for token, group in self.tokens.items())
             (self.directory / "tokens.csv").write_text("\n".join(lines))
             self._server = self._run("kube-apiserver", *self._server_flags())
-        self._wait(lambda: self.certificate.exists() and self.ask("GET", "/readyz").status_code == 200)
+        self.wait(lambda: self.certificate.exists() and self.ask("GET", "/readyz").status_code == 200)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End the API server; etcd goes on."""
@@ -155,7 +155,7 @@ class ApiServer:
         for file in sorted((ROOT / "crds").glob("*.yaml")):
             self.ask("POST", path, yaml.safe_load(file.read_text())).raise_for_status()
         for kind in ("rerankmodels", "rerankconsumers"):
-            self._wait(lambda kind=kind: self.ask("GET", f"/apis/rerank.dev/v1alpha1/{kind}").is_success)
+            self.wait(lambda kind=kind: self.ask("GET", f"/apis/rerank.dev/v1alpha1/{kind}").is_success)
 
     def _etcd_flags(self) -> tuple[str, ...]:
         peer = f"http://127.0.0.1:{self._peer_port}"
@@ -193,7 +193,8 @@ class ApiServer:
         with (self.directory / f"{name}.log").open("ab") as log:
             return subprocess.Popen([self._bin / name, *flags], stdout=log, stderr=log)
 
-    def _wait(self, condition: Callable[[], bool]) -> None:
+    def wait(self, condition: Callable[[], bool]) -> None:
+        """Wait until something holds that is asked of the API server; it may be away meanwhile."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             for name, process in (("etcd", self._etcd), ("kube-apiserver", self._server)):

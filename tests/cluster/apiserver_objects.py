@@ -1,5 +1,6 @@
 """RerankModels, their replicas, and who may see them, for an API server that no controller works on."""
 
+import itertools
 from typing import Any
 
 from rerank_api.names import MODEL_LABEL
@@ -38,6 +39,21 @@ def allow(server: ApiServer, group: str, rules: list[dict[str, Any]], namespace:
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group}],
     }
     server.ask("POST", f"{RBAC}{below}/{kind.lower()}bindings", binding).raise_for_status()
+    for rule in rules:
+        for resource, verb in itertools.product(rule["resources"], rule["verbs"]):
+            about = {"group": rule["apiGroups"][0], "resource": resource, "verb": verb}
+            server.wait(lambda about=about: _may(server, group, about | {"namespace": namespace or ""}))
+
+
+def _may(server: ApiServer, group: str, about: dict[str, str]) -> bool:
+    """Say whether the API server lets a group do something: it hears of its own rules a moment later."""
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": "somebody", "groups": [group], "resourceAttributes": about},
+    }
+    path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    return bool(server.ask("POST", path, review).json()["status"]["allowed"])
 
 
 def model(name: str, **spec: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from tests.cluster.harness.kube import Kube, eventually
 from tests.cluster.harness.models import model
 from tests.cluster.harness.release import ctr
 from tests.cluster.onenode.cluster import OneNode
+from tests.cluster.onenode.errors import OneNodeError
 from tests.support import hub
 
 HUB_IMAGE = "localhost/rerank-server:test"
@@ -31,24 +32,13 @@ def assert_stays(look: Callable[[], object], seconds: float) -> None:
         assert look() == first
 
 
-def says_of_its_pod(kube: Kube, name: str, reason: str) -> dict[str, Any]:
-    """Return the status with a reason once the pod is counted in it, which another controller does."""
-
-    def counted() -> dict[str, Any] | None:
-        status = kube.says(name, reason)
-        return status if status["replicas"] == 1 else None
-
-    return eventually(counted, f"the pod of {name} to be counted", lambda: kube.status(name))
-
-
 def test_a_missing_token_secret(kube: Kube) -> None:
     address = hub_in(kube)
     token = {"name": "hf", "key": "token"}
     kube.apply(from_hub("gated", address, token=token))
-    status = kube.says("gated", "ContainerNotMade")
+    status = kube.says("gated", "ContainerNotMade", 'secret "hf" not found')
     print(status["message"])
     assert status["state"] == "Failed"
-    assert 'secret "hf" not found' in status["message"]
     kube("create", "secret", "generic", "hf", "--from-literal=token=hf_ThisIsTheSecretOfTheTests")
     kube.ready("gated")
     assert_one_event(kube, "gated", "ContainerNotMade")
@@ -57,15 +47,14 @@ def test_a_missing_token_secret(kube: Kube) -> None:
 def test_a_source_that_does_not_exist_and_a_download_that_status_follows(kube: Kube) -> None:
     address = hub_in(kube, name="acme/other")
     kube.apply(from_hub("absent", address))
-    status = kube.says("absent", "DownloadFailed")
+    status = kube.says("absent", "DownloadFailed", "acme/mini")
     print(status["message"])
     assert status["state"] == "Failed"
-    assert "acme/mini" in status["message"]
     assert_stays(lambda: kube.condition("absent", "Ready")["reason"], 15)
     assert kube.condition("absent", "Ready")["reason"] == "DownloadFailed"
-    hub_in(kube, name="acme/mini", bytes_per_second=4e6)
+    hub_in(kube, name="acme/mini", bytes_per_second=1.5e6)  # for a minute
     percents = eventually(
-        lambda: _percents(kube.status("absent")), "a download to be told", seconds=300, every=0.5
+        lambda: _percents(kube.status("absent")), "a download to be told", seconds=600, every=0.5
     )
     print(percents)
     kube.ready("absent")
@@ -75,10 +64,9 @@ def test_a_source_that_does_not_exist_and_a_download_that_status_follows(kube: K
 def test_an_image_that_cannot_be_pulled(kube: Kube, own_cluster: OneNode) -> None:
     image = f"localhost/rerank-server:{kube.namespace}"
     kube.apply(model("no-image", template={"image": image}))
-    status = says_of_its_pod(kube, "no-image", "ImageNotPulled")
+    status = kube.says("no-image", "ImageNotPulled", f"The image {image} cannot be pulled:", pods=1)
     print(status["message"])
     assert status["state"] == "Failed"
-    assert f"The image {image} cannot be pulled:" in status["message"]
     assert_stays(lambda: kube.status("no-image"), 20)  # pulls alternate with their back-off
     assert kube.status("no-image") == status
     ctr(own_cluster, "images", "tag", HUB_IMAGE, image)
@@ -93,10 +81,9 @@ def test_a_folder_without_a_model(kube: Kube, own_cluster: OneNode) -> None:
     folder = own_cluster.state.root / "models" / kube.namespace
     folder.mkdir(parents=True)
     kube.apply(model("empty", source={"hostPath": {"path": str(folder)}}))
-    status = kube.says("empty", "DownloadFailed")
+    status = kube.says("empty", "DownloadFailed", f"/host{folder}")
     print(status["message"])
     assert status["state"] == "Failed"
-    assert f"/host{folder}" in status["message"]
 
 
 def test_a_model_that_fails_to_load_until_its_files_are_mended(kube: Kube, own_cluster: OneNode) -> None:
@@ -105,10 +92,9 @@ def test_a_model_that_fails_to_load_until_its_files_are_mended(kube: Kube, own_c
     whole = (folder / "config.json").read_text(encoding="utf-8")
     (folder / "config.json").write_text(whole.replace('"bert"', '"unheard-of"'), encoding="utf-8")
     kube.apply(model("broken", source={"hostPath": {"path": str(folder)}}))
-    status = says_of_its_pod(kube, "broken", "LoadFailed")
+    status = kube.says("broken", "LoadFailed", "unheard-of", pods=1)
     print(status["message"])
     assert status["state"] == "Failed"
-    assert "unheard-of" in status["message"]
     assert_stays(lambda: kube.status("broken"), 10)
     assert kube.status("broken") == status
     (folder / "config.json").write_text(whole, encoding="utf-8")
@@ -118,26 +104,26 @@ def test_a_model_that_fails_to_load_until_its_files_are_mended(kube: Kube, own_c
 
 def test_a_folder_that_no_node_has(kube: Kube) -> None:
     kube.apply(model("nowhere", source={"hostPath": {"path": "/nowhere/models"}}))
-    status = kube.says("nowhere", "PodNotPrepared")
+    status = kube.says("nowhere", "PodNotPrepared", "/nowhere/models")
     print(status["message"])
-    assert "/nowhere/models" in status["message"]
+    assert status["state"] == "Failed"
 
 
 def test_a_claim_that_does_not_exist(kube: Kube) -> None:
     kube.apply(model("claimed", source={"pvc": {"claim": "weights"}}))
-    status = kube.says("claimed", "Unschedulable")
+    status = kube.says("claimed", "Unschedulable", 'persistentvolumeclaim "weights" not found')
     print(status["message"])
-    assert 'persistentvolumeclaim "weights" not found' in status["message"]
+    assert status["state"] == "Pending"
 
 
 def test_a_model_that_takes_more_memory_than_it_may(kube: Kube) -> None:
     kube.apply(model("hungry", resources={"limits": {"memory": "200Mi"}, "requests": {"cpu": "10m"}}))
-    status = kube.says("hungry", "OutOfMemory")
+    status = kube.says("hungry", "OutOfMemory", "(limit 200Mi)")
     print(status["message"])
     assert status["state"] == "Failed"
-    assert "(limit 200Mi)" in status["message"]
-    eventually(lambda: _restarts(kube, "hungry") >= 2, "a second try", seconds=400)
-    assert kube.status("hungry")["message"] == status["message"]
+    eventually(lambda: _restarts(kube, "hungry") >= 2, "a second try", seconds=900)
+    # Not at once: a runtime that is held up tells of some ends only that the process was killed.
+    assert kube.says("hungry", "OutOfMemory")["message"] == status["message"]
     assert_one_event(kube, "hungry", "OutOfMemory")
     kube.patch("rerankmodel", "hungry", {"spec": {"resources": {"limits": {"memory": "4Gi"}}}})
     kube.ready("hungry")
@@ -146,10 +132,9 @@ def test_a_model_that_takes_more_memory_than_it_may(kube: Kube) -> None:
 def test_scores_that_are_wrong_keep_a_model_from_traffic(kube: Kube) -> None:
     golden = {"query": "What is a panda?", "documents": ["hi"], "scores": [0.9], "tolerance": 0.01}
     kube.apply(model("wrong", verify={"goldens": [golden]}))
-    status = kube.says("wrong", "VerificationFailed")
+    status = kube.says("wrong", "VerificationFailed", "golden 1, document 1: expected 0.9, got 0.09")
     print(status["message"])
     assert status["state"] == "Failed"
-    assert "golden 1, document 1: expected 0.9, got 0.09" in status["message"]
     assert [one["status"] for one in status["conditions"] if one["type"] == "Verified"] == ["False"]
     assert_one_event(kube, "wrong", "VerificationFailed")
 
@@ -158,9 +143,10 @@ def test_a_replacement_that_fails_leaves_what_serves(kube: Kube) -> None:
     kube.apply(model("serving"))
     kube.ready("serving")
     kube.patch("rerankmodel", "serving", {"spec": {"template": {"image": "localhost/none:1"}}})
-    status = kube.says("serving", "ImageNotPulled")
+    as_before = "Serving as before the change with 1 replica. The replacement: "
+    status = kube.says("serving", "ImageNotPulled", as_before)
     assert status["state"] == "Degraded"
-    assert status["message"].startswith("Serving as before the change with 1 replica. The replacement: ")
+    assert status["message"].startswith(as_before)
     assert [one["status"] for one in status["conditions"] if one["type"] == "Available"] == ["True"]
     kube.patch("rerankmodel", "serving", {"spec": {"template": None}})
     kube.ready("serving")
@@ -169,19 +155,18 @@ def test_a_replacement_that_fails_leaves_what_serves(kube: Kube) -> None:
 def test_an_object_that_the_api_server_refuses(kube: Kube) -> None:
     affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}
     kube.apply(model("refused", template={"affinity": affinity}))
-    status = kube.says("refused", "ObjectRefused")
+    status = kube.says("refused", "ObjectRefused", "nodeSelectorTerms")
     print(status["message"])
-    assert "nodeSelectorTerms" in status["message"]
+    assert status["state"] == "Failed"
 
 
 def test_a_quota_that_leaves_no_room_for_pods(kube: Kube) -> None:
     kube("create", "quota", "none", "--hard=pods=0")
-    # Admission goes by the status, which a controller writes.
-    eventually(lambda: kube.get("quota", "none").get("status", {}).get("hard"), "the quota to count")
+    eventually(lambda: _refuses_pods(kube), "the quota to count")
     kube.apply(model("crowded"))
-    status = kube.says("crowded", "PodsRefused")
+    status = kube.says("crowded", "PodsRefused", "exceeded quota")
     print(status["message"])
-    assert "exceeded quota" in status["message"]
+    assert status["state"] == "Failed"
 
 
 def installed_model() -> Path:
@@ -245,13 +230,22 @@ def hub_in(kube: Kube, name: str = "acme/mini", bytes_per_second: float | None =
             },
         },
     )  # fmt: skip
-    kube("rollout", "status", "deployment/hub", "--timeout=240s")
+    kube("rollout", "status", "deployment/hub", "--timeout=600s")
     return "http://hub:8080"
 
 
 def _percents(status: dict[str, Any]) -> str | None:
     message = str(status.get("message", ""))
     return message if status.get("state") == "Downloading" and "% downloaded" in message else None
+
+
+def _refuses_pods(kube: Kube) -> bool:
+    """Say whether a quota counts: admission goes by its status, which a controller writes, and hears late."""
+    try:
+        kube("run", "one-more", "--image=localhost/pause:1", "--dry-run=server")
+    except OneNodeError as error:
+        return "exceeded quota" in str(error)
+    return False
 
 
 def _restarts(kube: Kube, name: str) -> int:

@@ -30,7 +30,7 @@ from tests.support.ports import free_port
 pytestmark = pytest.mark.anyio
 
 BODY = {"query": "q", "documents": ["d"]}
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0
 
 
 @pytest.fixture

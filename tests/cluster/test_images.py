@@ -16,7 +16,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples/quickstart.yaml"
 NAMESPACE = f"images-{uuid.uuid4().hex[:4]}"
 SERVER = "localhost/rerank-server:test"
 CONTROL = "localhost/rerank-control:test"
-WITHIN_S = 180
+WITHIN_S = 600
 # Pods may do what Kubernetes' restricted profile leaves them; who they are, their image says.
 CONFINED = {
     "runAsNonRoot": True,

@@ -44,6 +44,9 @@ READER_RULES = [{"apiGroups": ["rerank.dev"], "resources": ["rerankconsumers"], 
 WRITER_RULES = [*READER_RULES, {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create"]}]
 KEEPER, STRANGER = "may-all", "may-nothing"
 
+PATIENCE_S = 600.0
+"""Enough for commands in a row on a slow and busy machine."""
+
 Rerank = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -91,7 +94,7 @@ def command(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE_S,
         env={"COLUMNS": "200"},
     )
 
@@ -202,7 +205,7 @@ def test_the_gateways_agent_is_told_of_each_step(server: ApiServer, run: Callabl
 
     async def follow() -> None:
         source = KubernetesSource(KubernetesApi(server.kubeconfig()), consumers_in=NAMESPACE)
-        async with contextlib.aclosing(source.views()) as views, asyncio.timeout(60):
+        async with contextlib.aclosing(source.views()) as views, asyncio.timeout(PATIENCE_S):
 
             async def told(*wanted: Consumer) -> None:
                 while (await anext(views)).consumers != wanted:
@@ -296,10 +299,17 @@ def test_a_secret_is_deleted_again_where_its_consumer_is_refused(
     # No controller counts here; the status is what admission goes by.
     status = {"status": {"hard": hard, "used": {"count/rerankconsumers.rerank.dev": "0"}}}
     server.ask("PATCH", f"{quota}/none/status", status, "merge-patch+json").raise_for_status()
+
+    def refuses() -> bool:  # admission hears of quotas a moment later
+        answer = server.ask("POST", f"{CONSUMERS}?dryRun=All", consumer("another", "another"))
+        return "exceeded quota" in answer.text
+
     try:
+        server.wait(refuses)
         said = fail("create", "search")
     finally:
         server.ask("DELETE", f"{quota}/none").raise_for_status()
+        server.wait(lambda: not refuses())
     assert "exceeded quota" in said
     assert secret(server) is None
 

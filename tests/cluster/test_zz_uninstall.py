@@ -13,17 +13,17 @@ def test_models_that_are_deleted_after_the_operator_leave_nothing(models: Kube, 
         lambda: _left(models.cluster) == [],
         "all of the release to go",
         else_show=lambda: _standing(models.cluster),
-        seconds=360,
+        seconds=600,
     )
     assert models.all("deployments", "rerank.dev/model") != []  # servers go on without their operator
-    models("delete", "rerankmodels", "--all", "--timeout=180s")
+    models("delete", "rerankmodels", "--all", "--timeout=600s")
     eventually(
-        lambda: models.all(BUILT, "rerank.dev/model") == [], "what was built for them to go", seconds=360
+        lambda: models.all(BUILT, "rerank.dev/model") == [], "what was built for them to go", seconds=600
     )
     models.cluster.kubectl(
-        "delete", "crd", "rerankmodels.rerank.dev", "rerankconsumers.rerank.dev", "--timeout=180s"
+        "delete", "crd", "rerankmodels.rerank.dev", "rerankconsumers.rerank.dev", "--timeout=600s"
     )
-    models.cluster.kubectl("delete", "namespace", NAMESPACE, models.namespace, "--timeout=360s")
+    models.cluster.kubectl("delete", "namespace", NAMESPACE, models.namespace, "--timeout=600s")
 
 
 def _left(cluster: Cluster) -> list[str]:

@@ -15,8 +15,9 @@ from tests.cluster.onenode.errors import OneNodeError
 
 BUILT = "deployments,replicasets,pods,services,endpointslices,poddisruptionbudgets,ingresses"
 """All that may be built for a model, as kubectl takes kinds."""
-READY_S = 240.0
-"""Enough for a server on two busy cores to import torch, several times over."""
+READY_S = 600.0
+"""Enough for a server on two slow and busy cores to import torch, and for the longest pause of the kubelet
+before it tries an image again, which is five minutes. kubectl itself gives up later."""
 
 UNSEEN = (OneNodeError, httpx.HTTPError, json.JSONDecodeError, subprocess.TimeoutExpired)
 """What a look may end with that is too early, or meets a machine with too much to do: it is no result."""
@@ -79,22 +80,35 @@ class Kube:
         return next((one for one in conditions if one["type"] == wanted), {})
 
     def ready(self, model: str, seconds: float = READY_S) -> dict[str, Any]:
-        """Wait as the README says, and return the status."""
+        """Wait as the README says, and return the status that ended the wait."""
+        wanted = ("--for=condition=Ready", f"--timeout={seconds:.0f}s", "--output", "json")
         try:
-            self("wait", f"rerankmodel/{model}", "--for=condition=Ready", f"--timeout={seconds:.0f}s")
+            told = self("wait", f"rerankmodel/{model}", *wanted)
         except (OneNodeError, subprocess.TimeoutExpired) as error:
             raise WaitError(f"{error}; its status: {json.dumps(self.status(model), indent=1)}") from None
-        return self.status(model)
+        return dict(json.loads(told)["status"])
 
-    def says(self, model: str, reason: str, seconds: float = READY_S) -> dict[str, Any]:
-        """Wait until a model's Ready condition has a reason, and return the status."""
+    def says(
+        self, model: str, reason: str, words: str = "", *, pods: int | None = None, seconds: float = READY_S
+    ) -> dict[str, Any]:
+        """Wait until a model's Ready condition has a reason, for the present manifest; return the status.
+
+        The first words with a reason may be of what passes, as of a node that is not ready for a moment: so
+        those that are meant are waited for too, and so many `pods`, which another controller counts.
+        """
 
         def said() -> dict[str, Any] | None:
-            status = self.status(model)
-            reasons = [one["reason"] for one in status.get("conditions", ()) if one["type"] == "Ready"]
-            return status if reasons == [reason] else None
+            found = self.get("rerankmodel", model)
+            status = dict(found.get("status") or {})
+            now = found["metadata"]["generation"]
+            conditions = [one for one in status.get("conditions", ()) if one["type"] == "Ready"]
+            reasons = [one["reason"] for one in conditions if one.get("observedGeneration") == now]
+            is_counted = pods is None or status.get("replicas") == pods
+            is_said = reasons == [reason] and words in status["message"] and is_counted
+            return status if is_said else None
 
-        return eventually(said, f"{model} to say {reason}", lambda: self.status(model), seconds)
+        what = f"{model} to say {reason}: {words}"
+        return eventually(said, what, lambda: self.status(model), seconds)
 
     def pods(self, model: str) -> list[dict[str, Any]]:
         """Return a model's pods, those that are ending included."""
@@ -105,6 +119,7 @@ class Kube:
 
         def only() -> dict[str, Any] | None:
             found = [pod for pod in self.pods(model) if "deletionTimestamp" not in pod["metadata"]]
+            found = [pod for pod in found if pod["status"]["phase"] != "Failed"]  # its node sent it away
             return found[0] if len(found) == 1 else None
 
         return eventually(only, f"{model} to have one pod", lambda: self.pods(model), READY_S)
@@ -120,7 +135,7 @@ def eventually(
     look: Callable[[], Result | None],
     what: str,
     else_show: Callable[[], object] | None = None,
-    seconds: float = 120.0,
+    seconds: float = 300.0,
     every: float = 0.25,
 ) -> Result:
     """Look until there is something to see, and return it. A look that fails sees nothing."""

@@ -46,13 +46,13 @@ class Release:
         """
         self._helm(
             "upgrade", "--install", NAME, str(CHART), "--create-namespace", "--values", str(VALUES),
-            "--wait", "--timeout", "5m", *self._with_image_versions(), *more,
+            "--wait", "--timeout", "10m", *self._with_image_versions(), *more,
         )  # fmt: skip
-        eventually(lambda: not self._ending(), "the replaced pods to end", self._ending, seconds=300)
+        eventually(lambda: not self._ending(), "the replaced pods to end", self._ending, seconds=600)
 
     def uninstall(self) -> None:
         """Remove it, as a user does."""
-        self._helm("uninstall", NAME, "--wait", "--timeout", "5m")
+        self._helm("uninstall", NAME, "--wait", "--timeout", "10m")
 
     def _ending(self) -> list[str]:
         pods = [pod["metadata"] for pod in Kube(self.cluster, NAMESPACE).all("pods")]

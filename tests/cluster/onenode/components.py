@@ -11,7 +11,7 @@ from tests.cluster.onenode.state import State
 
 ROOT = Path(__file__).resolve().parents[3]
 QPS = ("--kube-api-qps=500", "--kube-api-burst=1000")
-READY_S = 180.0
+READY_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,8 @@ def controller_manager(state: State, programs: Path) -> Component:
             "--use-service-account-credentials",
             "--leader-elect=false",
             "--allocate-node-cidrs=false",
+            # A kubelet that a busy machine holds up is not gone, and its pods are not either.
+            "--node-monitor-grace-period=10m",
             *QPS,
         ),
         f"https://{addresses.NODE}:10257/healthz",

@@ -30,7 +30,7 @@ from tests.cluster.onenode.kubectl import kubectl
 from tests.cluster.onenode.state import State
 
 LOG_LINES = 15
-NODE_READY_S = 180.0
+NODE_READY_S = 600.0
 
 
 def up(state: State) -> Path:
@@ -105,7 +105,7 @@ def apply(state: State, binaries: Path, crds: Iterable[Path]) -> None:
     """Create the objects that the cluster starts with."""
     files = [argument for path in crds for argument in ("-f", str(path))]
     kubectl(state.admin, binaries, "apply", "--server-side", "--force-conflicts", *files)
-    kubectl(state.admin, binaries, "wait", "--for=condition=Established", "--timeout=120s", *files)
+    kubectl(state.admin, binaries, "wait", "--for=condition=Established", "--timeout=600s", *files)
     listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects.initial()})
     kubectl(state.admin, binaries, "apply", "--server-side", "--force-conflicts", "-f", "-", given=listed)
 
