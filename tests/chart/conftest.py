@@ -40,7 +40,7 @@ class Helm:
         environment = {"PATH": os.environ["PATH"], "HOME": str(self._home)}
         command = [str(self._program), *arguments, "--values", "-"]
         return subprocess.run(
-            command, input=values, env=environment, capture_output=True, text=True, timeout=60, check=False
+            command, input=values, env=environment, capture_output=True, text=True, timeout=240, check=False
         )
 
     def text(self, values: str = "", release: str = "rerank", namespace: str = "rerank") -> str:
