@@ -18,8 +18,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RERANK = Path(sys.executable).with_name("rerank")
-READY_S = 180.0
-STOP_S = 60.0
+READY_S = 600.0
+STOP_S = 120.0
 
 
 class SmokeError(Exception):
@@ -100,7 +100,7 @@ def rank(url: str, body: dict[str, Any]) -> dict[str, Any]:
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=60) as answer:
+        with opener.open(request, timeout=120) as answer:
             return dict(json.load(answer))
     except urllib.error.HTTPError as error:
         raise SmokeError(f"POST /v1/rerank: {error.code}: {error.read().decode()}") from None

@@ -13,7 +13,7 @@ from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 SERVER, CLIENT = 2, 3
-WAIT_S = 20.0
+WAIT_S = 120.0
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from rerank_gateway.agent import Sockets, run
 from rerank_gateway.bootstrap import BootstrapSettings, arguments, bootstrap
 from rerank_gateway.models import Endpoint, ServedModel, View
 from rerank_gateway.state_file import StateFileSource
+from tests.support.ports import free_port
 
 PATIENCE = 60.0
 
@@ -74,18 +75,21 @@ def socket_dir() -> Iterator[Path]:
 
 
 class Replica:
-    """An HTTP/1.1 server on loopback that answers with its name; `/slow` takes a second."""
+    """An HTTP/1.1 server on loopback that answers with its name; `/slow` waits until it is `released`.
+
+    It may stop and start again: no connection is given its port meanwhile.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.port = 0
+        self.port = free_port()
         self.requests = 0
+        self.released = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Refuse from now on: nobody listens on the port any more."""
@@ -106,7 +110,7 @@ class Replica:
                 await reader.readexactly(int(fields.get(b"content-length", b"0")))
                 self.requests += 1
                 if b" /slow " in head:
-                    await asyncio.sleep(1)
+                    await self.released.wait()
                 body = self.name.encode()
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
                 await writer.drain()
@@ -248,7 +252,7 @@ class Envoy(Process):
     async def ask(self, path: str) -> httpx.Response:
         """Ask Envoy's administration."""
         async with httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(verify=False, uds=str(self.admin))
+            transport=httpx.AsyncHTTPTransport(verify=False, uds=str(self.admin)), timeout=PATIENCE
         ) as client:
             return await client.get(f"http://envoy{path}")
 
@@ -258,11 +262,12 @@ class Envoy(Process):
 
     async def get(self, model: str, path: str = "/") -> httpx.Response:
         async with httpx.AsyncClient(verify=False) as client:
-            return await client.get(self.url + path, headers={"x-cluster": f"m/{model}"}, timeout=10)
+            return await client.get(self.url + path, headers={"x-cluster": f"m/{model}"}, timeout=PATIENCE)
 
     async def answers(self, model: str, who: str) -> None:
         """Wait until requests for the model are answered by the replica of that name."""
-        async with httpx.AsyncClient(verify=False, headers={"x-cluster": f"m/{model}"}) as client:
+        headers = {"x-cluster": f"m/{model}"}
+        async with httpx.AsyncClient(verify=False, headers=headers, timeout=PATIENCE) as client:
 
             async def answered() -> bool:
                 response = await client.get(self.url)
@@ -325,7 +330,8 @@ def load() -> Callable[[Envoy, str], contextlib.AbstractAsyncContextManager[Load
         load, over = Load(), asyncio.Event()
 
         async def client() -> None:
-            async with httpx.AsyncClient(verify=False, headers={"x-cluster": f"m/{model}"}) as http:
+            headers = {"x-cluster": f"m/{model}"}
+            async with httpx.AsyncClient(verify=False, headers=headers, timeout=PATIENCE) as http:
                 while not over.is_set():
                     try:
                         response = await http.get(envoy.url)

@@ -109,7 +109,7 @@ class FailingSource:
 )
 async def test_a_part_that_fails_ends_the_agent_with_the_reason(socket_dir, source, reason):
     with pytest.raises(ExceptionGroup) as ended:
-        await asyncio.wait_for(run(source, Sockets.inside(socket_dir), asyncio.Event()), 10)
+        await asyncio.wait_for(run(source, Sockets.inside(socket_dir), asyncio.Event()), 120)
     assert [type(error) for error in ended.value.exceptions] == [reason]
     assert not list(socket_dir.glob("*.sock"))
 

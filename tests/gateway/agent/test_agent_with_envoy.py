@@ -66,6 +66,7 @@ async def test_a_request_in_flight_is_finished_when_its_model_is_removed(
     await envoy.lacks("a")
 
     assert not request.done(), "the request must still be running for this test to mean anything"
+    slow.released.set()
     assert (await request).text == "slow"
 
 

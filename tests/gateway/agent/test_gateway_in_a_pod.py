@@ -21,6 +21,11 @@ pytestmark = pytest.mark.anyio
 
 NOTICE_S = 2.0
 """In place of ten seconds: how long a load balancer may take to notice."""
+LINGER_S = 600
+"""How long an agent waits for its Envoy to end: longer than any of these tests."""
+LONG_NOTICE_S = 10.0
+"""Where the load balancer has to be told in time, be the machine ever so busy."""
+PATIENCE_S = 120
 BODY = {"model": "m", "query": "q", "documents": ["d"]}
 
 
@@ -37,16 +42,17 @@ class Pod:
     models: tuple
     port: int = field(default_factory=free_port)
     log: Path = Path()
+    notice_s: float = NOTICE_S
 
     def __post_init__(self):
         self.directory.mkdir(exist_ok=True)
         where = ("--socket-dir", str(self.directory))
         state = self.directory / "state.json"
         state_file.write(state, View(self.models))
-        self.agent = self.process("agent", "--state-file", str(state), *where, "--linger-s", "60")
+        self.agent = self.process("agent", "--state-file", str(state), *where, "--linger-s", str(LINGER_S))
         listen = ("--listen", f"127.0.0.1:{self.port}", "--concurrency", "1")
         self.envoy = self.process("envoy", *where, *listen, "--access-log", "/dev/stdout")
-        self.pre_stop = self.process("drain", *where, "--limit-s", "30", "--notice-s", str(NOTICE_S))
+        self.pre_stop = self.process("drain", *where, "--limit-s", "120", "--notice-s", str(self.notice_s))
 
     @property
     def url(self):
@@ -62,7 +68,7 @@ class Pod:
 
     async def ready(self):
         with contextlib.suppress(httpx.TransportError):
-            async with httpx.AsyncClient(verify=False) as client:
+            async with httpx.AsyncClient(verify=False, timeout=PATIENCE_S) as client:
                 return (await client.get(f"{self.url}/healthz")).status_code == 200
         return False
 
@@ -108,7 +114,7 @@ async def test_a_killed_envoy_is_followed_by_another_in_the_same_directory(pod, 
 
 
 async def test_the_access_log_comes_on_standard_output(pod, until):
-    async with httpx.AsyncClient(verify=False) as client:
+    async with httpx.AsyncClient(verify=False, timeout=PATIENCE_S) as client:
         await client.post(f"{pod.url}/v1/rerank", json=BODY)
 
     async def logged():
@@ -120,7 +126,7 @@ async def test_the_access_log_comes_on_standard_output(pod, until):
 
 async def test_a_draining_envoy_says_so_takes_requests_a_while_and_closes_kept_connections(pod, until):
     limits = httpx.Limits(max_connections=1)
-    async with httpx.AsyncClient(verify=False, base_url=pod.url, limits=limits) as client:
+    async with httpx.AsyncClient(verify=False, base_url=pod.url, limits=limits, timeout=PATIENCE_S) as client:
         before = await client.post("/v1/rerank", json=BODY)
         assert "connection" not in before.headers
         await pod.pre_stop.start()
@@ -138,7 +144,7 @@ async def test_a_draining_envoy_says_so_takes_requests_a_while_and_closes_kept_c
 
 
 async def test_the_drain_goes_on_while_requests_come_and_until_the_last_is_answered(pod):
-    async with httpx.AsyncClient(verify=False, base_url=pod.url) as client:
+    async with httpx.AsyncClient(verify=False, base_url=pod.url, timeout=PATIENCE_S) as client:
         await pod.pre_stop.start()
         began = time.monotonic()
         while time.monotonic() < began + NOTICE_S + admin.QUIET_S + 1:
@@ -150,7 +156,7 @@ async def test_the_drain_goes_on_while_requests_come_and_until_the_last_is_answe
 
 async def test_health_checks_do_not_hold_the_drain_up(pod):
     async def checks():
-        async with httpx.AsyncClient(verify=False, base_url=pod.url) as client:
+        async with httpx.AsyncClient(verify=False, base_url=pod.url, timeout=PATIENCE_S) as client:
             with contextlib.suppress(httpx.TransportError):
                 while True:
                     await client.get("/healthz")
@@ -158,14 +164,16 @@ async def test_health_checks_do_not_hold_the_drain_up(pod):
 
     checking = asyncio.create_task(checks())
     await pod.pre_stop.start()
-    assert await asyncio.wait_for(pod.pre_stop.child.wait(), NOTICE_S + admin.QUIET_S + 10) == 0
+    assert await asyncio.wait_for(pod.pre_stop.child.wait(), PATIENCE_S) == 0
     await checking
 
 
 async def test_a_request_that_outlasts_the_limit_is_told_in_a_sentence(socket_dir, process, served, until):
-    over = asyncio.Event()
+    arrived, over = asyncio.Event(), asyncio.Event()
 
-    async def silence(_reader, writer):
+    async def silence(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        arrived.set()
         await over.wait()
         writer.close()
         await writer.wait_closed()
@@ -174,9 +182,9 @@ async def test_a_request_that_outlasts_the_limit_is_told_in_a_sentence(socket_di
     pod = Pod(socket_dir, process, (served("m", silent.sockets[0].getsockname()[1]),))
     await pod.start()
     await until(pod.ready, "the pod to be ready")
-    async with httpx.AsyncClient(verify=False, base_url=pod.url, timeout=60) as client:
+    async with httpx.AsyncClient(verify=False, base_url=pod.url, timeout=PATIENCE_S) as client:
         asking = asyncio.create_task(client.post("/v1/rerank", json=BODY))
-        await asyncio.sleep(0.5)
+        await asyncio.wait_for(arrived.wait(), PATIENCE_S)
         hook = process("drain", "--socket-dir", str(socket_dir), "--limit-s", "1", "--notice-s", "0")
         await hook.start()
         assert await hook.child.wait() == 1
@@ -190,7 +198,7 @@ async def test_a_request_that_outlasts_the_limit_is_told_in_a_sentence(socket_di
 async def test_where_no_envoy_is_there_is_nothing_to_drain(socket_dir, process):
     hook = process("drain", "--socket-dir", str(socket_dir))
     await hook.start()
-    assert await asyncio.wait_for(hook.child.wait(), 30) == 0
+    assert await asyncio.wait_for(hook.child.wait(), PATIENCE_S) == 0
     assert hook.said() == ""
 
 
@@ -198,7 +206,7 @@ async def test_an_agent_that_is_told_to_end_goes_on_until_envoy_is_gone(pod, unt
     pod.agent.child.send_signal(signal.SIGTERM)
     await asyncio.sleep(1)
     state_file.write(pod.directory / "state.json", View((*pod.models, served("late"))))
-    async with httpx.AsyncClient(verify=False, base_url=pod.url) as client:
+    async with httpx.AsyncClient(verify=False, base_url=pod.url, timeout=PATIENCE_S) as client:
 
         async def listed():
             return (await client.get("/v1/models/late")).status_code == 200
@@ -206,14 +214,22 @@ async def test_an_agent_that_is_told_to_end_goes_on_until_envoy_is_gone(pod, unt
         await until(listed, "a model that came after the signal")
     assert pod.agent.child.returncode is None
     await pod.envoy.end(signal.SIGTERM)
-    assert await asyncio.wait_for(pod.agent.child.wait(), 10) == 0
+    assert await asyncio.wait_for(pod.agent.child.wait(), PATIENCE_S) == 0
 
 
 async def test_an_agent_lingers_no_longer_than_it_was_given_and_not_past_a_second_signal(pod, process, until):
+    async def ended():
+        """Whether it has ended, having been told once more: of two signals at once it may see one."""
+        if pod.agent.child.returncode is None:
+            pod.agent.child.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.2)
+        return pod.agent.child.returncode is not None
+
     pod.agent.child.send_signal(signal.SIGTERM)
     await asyncio.sleep(1)
-    pod.agent.child.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(pod.agent.child.wait(), 10) == 0
+    assert pod.agent.child.returncode is None
+    await until(ended, "the agent to end before it has lingered")
+    assert pod.agent.child.returncode == 0
 
     where = ("--state-file", str(pod.directory / "state.json"), "--socket-dir", str(pod.directory))
     short = process("agent", *where, "--linger-s", "1")
@@ -224,7 +240,7 @@ async def test_an_agent_lingers_no_longer_than_it_was_given_and_not_past_a_secon
 
     await until(serves, "the second agent")
     began = time.monotonic()
-    assert await asyncio.wait_for(short.end(signal.SIGTERM), 10) == 0
+    assert await asyncio.wait_for(short.end(signal.SIGTERM), PATIENCE_S) == 0
     assert time.monotonic() - began >= 1
     assert await admin.lives(pod.admin)
 
@@ -237,11 +253,11 @@ def test_an_agent_whose_event_loop_stands_still_ends_and_says_where():
         "async def stand_still():\n"
         "    hung = asyncio.create_task(ending.end_if_hung())\n"
         "    await asyncio.sleep(0)\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(600)\n"
         "asyncio.run(stand_still())\n"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
     assert ended.returncode == 1
     assert "stand_still" in ended.stderr
@@ -307,7 +323,7 @@ async def test_a_rolling_restart_behind_an_ingress_that_notices_late_fails_no_re
     socket_dir, process, replica, served, until
 ):
     model = served("m", (await replica("one")).port, (await replica("two")).port)
-    pods = [Pod(socket_dir / str(i), process, (model,)) for i in range(4)]
+    pods = [Pod(socket_dir / str(i), process, (model,), notice_s=LONG_NOTICE_S) for i in range(4)]
     ingress = Ingress(socket_dir, process)
     for pod in pods[:2]:
         await pod.start()
@@ -319,7 +335,7 @@ async def test_a_rolling_restart_behind_an_ingress_that_notices_late_fails_no_re
     answers, failures, over = [], [], asyncio.Event()
 
     async def client(pause):
-        async with httpx.AsyncClient(verify=False, base_url=ingress.url, timeout=30) as http:
+        async with httpx.AsyncClient(verify=False, base_url=ingress.url, timeout=PATIENCE_S) as http:
             while not over.is_set():
                 try:
                     answer = await http.post("/v1/rerank", json=BODY)
@@ -332,7 +348,7 @@ async def test_a_rolling_restart_behind_an_ingress_that_notices_late_fails_no_re
                 await asyncio.sleep(pause)
 
     async def serving():
-        async with httpx.AsyncClient(verify=False) as http:
+        async with httpx.AsyncClient(verify=False, timeout=PATIENCE_S) as http:
             with contextlib.suppress(httpx.TransportError):
                 return (await http.post(f"{ingress.url}/v1/rerank", json=BODY)).status_code == 200
         return False
@@ -351,7 +367,7 @@ async def test_a_rolling_restart_behind_an_ingress_that_notices_late_fails_no_re
             ]
             ingress.send_to(*serving_now)
             stopping = asyncio.create_task(old.stop())
-            await asyncio.sleep(NOTICE_S / 2)  # until here requests are still sent to it
+            await asyncio.sleep(1)  # until here requests are still sent to it
             ingress.send_to(*(pod for pod in serving_now if pod is not old))
             assert await stopping == (0, 0, 0)
         over.set()

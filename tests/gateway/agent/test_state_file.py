@@ -117,7 +117,7 @@ async def following(path):
     async with contextlib.aclosing(StateFileSource(path).views()) as views:
 
         async def following_view():
-            return await asyncio.wait_for(anext(views), 10)
+            return await asyncio.wait_for(anext(views), 120)
 
         yield following_view
 

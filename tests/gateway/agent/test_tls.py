@@ -84,7 +84,7 @@ class Secure:
     def handshake(self, context):
         """Return the protocol, TLS and ALPN's, and the name in the certificate."""
         with (
-            socket.create_connection(("127.0.0.1", self.port), timeout=10) as plain,
+            socket.create_connection(("127.0.0.1", self.port), timeout=120) as plain,
             context.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
         ):
             subject = connection.getpeercert()["subject"]
@@ -120,7 +120,7 @@ async def secure(socket_dir, process, replica, served, until, pairs):
 
     async def ready():
         with contextlib.suppress(httpx.TransportError):
-            async with httpx.AsyncClient(verify=made.trust) as client:
+            async with httpx.AsyncClient(verify=made.trust, timeout=120) as client:
                 return (await client.get(f"{made.url}/healthz")).status_code == 200
         return False
 
@@ -185,7 +185,7 @@ async def test_a_renewed_secret_counts_for_new_connections_and_fails_no_request(
             while not over.is_set():
                 if made is None or not kept:
                     await clients.aclose()
-                    made = await clients.enter_async_context(httpx.AsyncClient(verify=trust))
+                    made = await clients.enter_async_context(httpx.AsyncClient(verify=trust, timeout=120))
                 try:
                     answers.append((await made.post(f"{secure.url}/v1/rerank", json=BODY)).status_code)
                 except httpx.TransportError as error:

@@ -31,8 +31,8 @@ from rerank_gateway.models import Consumer, Endpoint, ServedModel, View
 from rerank_gateway.tracing import Tracing
 from tests.support.ports import free_port
 
-REQUEST_TIMEOUT_S = 2.0
-RECEIVE_TIMEOUT_S = 3.0
+REQUEST_TIMEOUT_S = RECEIVE_TIMEOUT_S = 60.0
+"""Longer than any request takes that is answered, however busy the machine is."""
 PATIENCE_S = 120.0
 
 Headers = tuple[tuple[str, str], ...]
@@ -174,6 +174,15 @@ def gateway() -> Iterator[Gateway]:
     with gateway_directory() as directory, served() as upstreams:
         models = fates(upstreams)
         with running_gateway(directory, models, upstreams) as gateway:
+            yield gateway
+
+
+@pytest.fixture(scope="session")
+def impatient() -> Iterator[Gateway]:
+    """Return such a gateway that waits 2 s for an answer, and 3 s for a body."""
+    with gateway_directory() as directory, served() as upstreams:
+        limits = {"request_timeout_s": 2.0, "receive_timeout_s": 3.0}
+        with running_gateway(directory, fates(upstreams), upstreams, **limits) as gateway:
             yield gateway
 
 
@@ -623,7 +632,7 @@ def busy(request: BaseHTTPRequestHandler, body: bytes) -> None:
 
 
 def sleep_long(request: BaseHTTPRequestHandler, body: bytes) -> None:
-    time.sleep(REQUEST_TIMEOUT_S * 2)
+    request.rfile.read(1)  # until the gateway, or its caller, gives up
     request.close_connection = True
 
 
@@ -641,7 +650,7 @@ def wait_for() -> Callable[[Callable[[], bool]], None]:
             try:
                 if holds():
                     return
-            except OSError:
+            except (OSError, httpx.TransportError):
                 pass
             assert time.monotonic() < deadline, "it never came true"
             time.sleep(0.02)

@@ -26,7 +26,6 @@ def sentence_of(region: Region, reply: Any) -> str:
         pytest.param("none", {"cohere": 404, "voyage": 400, "tei": 404}, "no model `none`", id="unknown"),
         pytest.param("idle", dict.fromkeys(FIELDS, 503), "no ready replica", id="no replica"),
         pytest.param("killer", dict.fromkeys(FIELDS, 503), "failed before", id="the replica hangs up"),
-        pytest.param("slow", dict.fromkeys(FIELDS, 504), "did not answer", id="no answer in time"),
         pytest.param("a b", dict.fromkeys(FIELDS, 400), "cannot be a model's name", id="no name"),
     ],
 )
@@ -38,6 +37,16 @@ def test_a_model_that_cannot_answer_is_told_in_the_shape_of_the_path(
     assert reply.status == statuses[region.name]
     assert says in sentence_of(region, reply)
     assert (reply.headers["retry-after"] is not None) is (model == "idle")
+
+
+@pytest.mark.parametrize(("region", "path"), PATHS)
+def test_a_model_that_does_not_answer_in_time_is_told_in_the_shape_of_the_path(
+    impatient: Any, region: Region, path: str
+) -> None:
+    reply = impatient.caller.post(path, json.dumps({"model": "slow"}).encode())
+    assert reply.status == 504
+    assert "did not answer" in sentence_of(region, reply)
+    assert reply.headers["retry-after"] is None
 
 
 @pytest.mark.parametrize(("region", "path"), PATHS)

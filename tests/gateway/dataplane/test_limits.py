@@ -1,6 +1,7 @@
 """Limits through a real Envoy and the real agent: who calls too fast waits, and nobody else does."""
 
 import json
+import time
 
 import httpx
 import pytest
@@ -17,6 +18,15 @@ def body(tokens=0):
     return json.dumps({"model": "metered", "query": "q", "documents": ["a"], "tokens": tokens}).encode()
 
 
+def refusal(ask, began):
+    """Return the first refusal; before it pass as many as a bucket of 5 a minute has got since `began`."""
+    passed = 0
+    while (answer := ask()).status == 200:
+        assert passed <= (time.monotonic() - began) / 12
+        passed += 1
+    return answer
+
+
 def test_one_request_too_many_is_told_to_wait_and_nobody_else_is(keyed_gateway, wait_for):
     fast, other, fresh = make_key(), make_key(), make_key()
     free = Consumer("free", (digest_of(other),), ("*",))
@@ -25,23 +35,25 @@ def test_one_request_too_many_is_told_to_wait_and_nobody_else_is(keyed_gateway, 
         def post(key):
             return gateway.caller.post("/v1/rerank", body(), bearer(key))
 
+        began = time.monotonic()
         first = post(fast)
         assert (first.status, first.headers["x-ratelimit-remaining"]) == (200, "4")
         assert [post(fast).status for _ in range(4)] == [200] * 4
-        refused = post(fast)
+        refused = refusal(lambda: post(fast), began)
         assert (refused.status, refused.error["code"]) == (429, "rate_limit_exceeded")
         assert refused.headers["x-ratelimit-limit"].partition(",")[0] == "5"
         assert refused.headers["x-ratelimit-remaining"] == "0"
         assert refused.headers.get_all("retry-after") == [refused.headers["x-ratelimit-reset"]]
         assert 0 < int(refused.headers["retry-after"]) <= 60
         for path in ("/v2/rerank", "/model/proxy/metered/v2/rerank"):
-            cohere = gateway.caller.post(path, body(), bearer(fast))
+            cohere = refusal(lambda path=path: gateway.caller.post(path, body(), bearer(fast)), began)
             assert (cohere.status, set(cohere.json)) == (429, {"message"})
         assert [post(other).status for _ in range(8)] == [200] * 8
 
         gateway.admit(Consumer("fast", (digest_of(fast), digest_of(fresh)), ("*",), 5), free)
         wait_for(lambda: post(fresh).status != 401)
-        assert post(fresh).status == 429, "another key is no other bucket"
+        refusal(lambda: post(fast), began)
+        refusal(lambda: post(fresh), time.monotonic())  # another key is no other bucket
 
 
 def test_tokens_are_charged_after_the_answer_and_the_debt_is_waited_for(keyed_gateway, wait_for):
@@ -52,9 +64,15 @@ def test_tokens_are_charged_after_the_answer_and_the_debt_is_waited_for(keyed_ga
         def post(tokens=0, key=key):
             return gateway.caller.post("/v1/rerank", body(tokens), bearer(key))
 
-        assert post(1300).status == 200, "what it costs is known only afterwards"
-        wait_for(lambda: post().status == 429)
-        refused = post()
+        answers = []
+
+        def is_refused():
+            answers.append(post())
+            return answers[-1].status == 429
+
+        assert post(1600).status == 200, "what it costs is known only afterwards"
+        wait_for(is_refused)
+        refused = answers[-1]
         assert (refused.status, refused.error["code"]) == (429, "rate_limit_exceeded")
         assert "tokens" in refused.error["message"]
         assert (refused.headers["x-ratelimit-limit"], refused.headers["x-ratelimit-remaining"]) == (
@@ -62,7 +80,7 @@ def test_tokens_are_charged_after_the_answer_and_the_debt_is_waited_for(keyed_ga
             "0",
         )
         assert refused.headers.get_all("retry-after") == [refused.headers["x-ratelimit-reset"]]
-        assert 1 <= int(refused.headers["retry-after"]) <= 6
+        assert 1 <= int(refused.headers["retry-after"]) <= 21
         assert post(0, other).status == 200
         wait_for(lambda: post().status == 200)
 
@@ -81,7 +99,7 @@ def test_the_agent_counts_by_consumer_and_model_where_no_caller_reaches_it(keyed
 
         def text():
             transport = httpx.HTTPTransport(uds=str(gateway.settings.http_socket))
-            with httpx.Client(transport=transport) as client:
+            with httpx.Client(transport=transport, timeout=120) as client:
                 return client.get("http://agent/metrics").text.splitlines()
 
         expected = {

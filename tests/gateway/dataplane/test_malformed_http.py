@@ -65,16 +65,16 @@ def test_malformed_http_is_refused_in_the_one_error_body(
 
 
 def test_a_body_that_stops_halfway_is_given_up_in_time(
-    gateway: Any, request_head: Callable[..., bytes]
+    impatient: Any, request_head: Callable[..., bytes]
 ) -> None:
     with ExitStack() as connections:
-        waiting = [connections.enter_context(closing(gateway.caller.connect())) for _ in range(2)]
+        waiting = [connections.enter_context(closing(impatient.caller.connect())) for _ in range(2)]
         for connection, named in zip(waiting, ((), (("x-gpustack-model", "echo"),)), strict=True):
             connection.sendall(
                 request_head("POST", "/v1/rerank", (("content-length", "28"), *named)) + BODY[:9]
             )
         for connection in waiting:
-            reply = gateway.caller.read(connection)
+            reply = impatient.caller.read(connection)
             assert (reply.status, reply.error["code"]) == (408, "invalid_request")
             assert "within 3 s" in reply.error["message"]
 

@@ -303,9 +303,10 @@ def test_the_list_of_models_comes_from_the_agent(caller: Any) -> None:
     ],
 )
 def test_a_model_that_cannot_answer_gives_the_one_error_body(
-    gateway: Any, model: str, status: int, code: str, retry_after: str | None
+    gateway: Any, impatient: Any, model: str, status: int, code: str, retry_after: str | None
 ) -> None:
-    reply = gateway.caller.post("/v1/rerank", naming(model))
+    caller = (impatient if model == "slow" else gateway).caller
+    reply = caller.post("/v1/rerank", naming(model))
     assert (reply.status, reply.error["code"]) == (status, code)
     assert reply.headers["retry-after"] == retry_after
     assert f"`{model}`" in reply.error["message"]

@@ -160,11 +160,16 @@ def test_parts_come_change_and_go_without_a_failed_request(
             model("v2", 50, second),
             message="Shared by weight: rag/v1 (50) Loading, rag/v2 (50) Ready.",
         )
-        before, then = len(first.seen), len(second.seen)
-        wait_for(lambda: len(second.seen) > then + 50)
-        assert len(first.seen) <= before + 2  # under way when the change came
+
+        def one_has_all() -> bool:
+            before, then = len(first.seen), len(second.seen)
+            wait_for(lambda: len(second.seen) > then + 50)
+            return len(first.seen) == before
+
+        wait_for(one_has_all)  # the list of models hears of the change before Envoy does
+        then = len(second.seen)
         becomes(model("v2", 50, second), message="Ready.")
-        wait_for(lambda: len(second.seen) > then + 100)
+        wait_for(lambda: len(second.seen) > then + 50)
     assert set(answers) == {200}
 
 
@@ -197,7 +202,7 @@ def test_log_and_metrics_say_which_of_them_answered(
 
         def metrics() -> set[str]:
             transport = httpx.HTTPTransport(uds=str(gateway.settings.http_socket))
-            with httpx.Client(transport=transport) as client:
+            with httpx.Client(transport=transport, timeout=120) as client:
                 return set(client.get("http://agent/metrics").text.splitlines())
 
         labels = 'consumer="app",model="bge",served_by="rag/'
@@ -211,7 +216,7 @@ def test_log_and_metrics_say_which_of_them_answered(
             )
         }
         wait_for(lambda: expected <= metrics())
-        wait_for(lambda: len(gateway.settings.access_log.read_text().splitlines()) >= 22)
+        wait_for(lambda: gateway.settings.access_log.read_text().count("\n") >= 22)
         entries = [json.loads(line) for line in gateway.settings.access_log.read_text().splitlines()]
         logged = Counter(entry["served_by"] for entry in entries if entry["model"] == "bge")
         assert logged == dict(zip(("rag/v1", "rag/v2"), counts(first, second), strict=True))

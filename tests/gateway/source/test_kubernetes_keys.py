@@ -191,7 +191,7 @@ async def test_keys_are_followed_in_one_namespace_and_a_useless_one_is_logged_wi
         rerankconsumers=[rerank_consumer()], secrets=[secret({"good": encoded(A), "bad": b64("two words")})]
     )
     async with contextlib.aclosing(KubernetesSource(cluster, consumers_in="rerank").views()) as views:
-        view = await asyncio.wait_for(anext(views), 10)
+        view = await asyncio.wait_for(anext(views), 120)
     assert view.consumers == (models.Consumer("rerank/search", (A,), ("bge",)),)
     asked = dict(cluster.asked)
     assert asked["/apis/rerank.dev/v1alpha1/namespaces/rerank/rerankconsumers"] is None
@@ -204,5 +204,5 @@ async def test_keys_are_followed_in_one_namespace_and_a_useless_one_is_logged_wi
 async def test_without_a_namespace_for_consumers_no_secret_is_asked_for():
     cluster = Cluster()
     async with contextlib.aclosing(KubernetesSource(cluster).views()) as views:
-        assert (await asyncio.wait_for(anext(views), 10)).consumers == ()
+        assert (await asyncio.wait_for(anext(views), 120)).consumers == ()
     assert not any("secrets" in path or "consumers" in path for path, _ in cluster.asked)

@@ -78,7 +78,7 @@ async def test_replicas_that_come_and_go_are_followed_in_one_service(endpoint_sl
     async with contextlib.aclosing(source.peers()) as peers:
 
         async def told():
-            return await asyncio.wait_for(anext(peers), 10)
+            return await asyncio.wait_for(anext(peers), 120)
 
         assert await told() == {ONE}
         await cluster.told.put({"type": "ADDED", "object": slices["b"]})

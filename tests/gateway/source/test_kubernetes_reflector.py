@@ -86,7 +86,7 @@ def played():
         api, told = Api(list(script)), Told()
         reflector = Reflector(api, PATH, objects.model, told, pace=pace)
         running = asyncio.create_task(reflector.run())
-        await asyncio.wait_for(api.at_the_end.wait(), 10)
+        await asyncio.wait_for(api.at_the_end.wait(), 120)
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
@@ -267,7 +267,7 @@ async def test_pauses_grow_to_the_longest_and_end_after_a_calm_watch(monkeypatch
         api, PATH, objects.model, Told(), pace=Pace(first_pause_s=1, longest_pause_s=10, calm_s=0)
     )
     running = asyncio.create_task(reflector.run())
-    await asyncio.wait_for(api.at_the_end.wait(), 10)
+    await asyncio.wait_for(api.at_the_end.wait(), 120)
     running.cancel()
     assert pauses == [1, 2, 4, 8, 10, 10]
 
@@ -293,18 +293,20 @@ async def test_a_source_tells_a_burst_as_one_view_and_nothing_that_changes_no_vi
             else:
                 await asyncio.Event().wait()
 
-    changes, views = asyncio.Event(), []
+    changes, views, told_one = asyncio.Event(), [], asyncio.Queue()
     source = KubernetesSource(Cluster([]))
 
     async def follow():
         async with contextlib.aclosing(source.views()) as told:
             async for view in told:
-                views.append(view)  # noqa: PERF401  # it does not end
+                views.append(view)
+                told_one.put_nowait(view)
 
     following = asyncio.create_task(follow())
-    await asyncio.sleep(0.1)
+    await asyncio.wait_for(told_one.get(), 120)
     assert [len(view.models) for view in views] == [1]
     changes.set()
+    await asyncio.wait_for(told_one.get(), 120)
     await asyncio.sleep(0.4)
     assert [len(view.models) for view in views] == [1, 101]
     following.cancel()
@@ -336,7 +338,7 @@ async def test_a_source_tells_nothing_before_every_list_is_complete(rerank_model
         await asyncio.sleep(0.2)
         assert not told.done(), "a view without replicas would take them away"
         due.set()
-        (model,) = (await asyncio.wait_for(told, 10)).models
+        (model,) = (await asyncio.wait_for(told, 120)).models
     assert [replica.address for replica in model.endpoints] == ["10.0.0.1"]
 
 
@@ -380,7 +382,7 @@ async def test_words_about_models_are_told_together(monkeypatch, rerank_model, p
                 if told[-1] == last:
                     return
 
-    await asyncio.wait_for(follow(), 20)
+    await asyncio.wait_for(follow(), 120)
     assert told[0] == {"rag/a": 0.0}
     assert len(told) <= most_views
 

@@ -236,7 +236,7 @@ def test_a_small_request_passes_a_large_one(gated: GatedEngine) -> None:
         await asyncio.sleep(0)
         gated.gate.release(2)
         try:
-            await asyncio.wait_for(small, 30)
+            await asyncio.wait_for(small, 120)
             return large.done()
         finally:
             gated.open()
@@ -362,7 +362,7 @@ def test_an_engine_that_fails_on_everything_ends_the_service(fallible: Fallible)
         await run(batcher, rows(1))
         fallible.fail(RuntimeError("CUDA error: an illegal memory access was encountered"))
         requests = [run(batcher, rows(seed, 30)) for seed in range(5)]
-        failures = await asyncio.wait_for(asyncio.gather(*requests, return_exceptions=True), 30)
+        failures = await asyncio.wait_for(asyncio.gather(*requests, return_exceptions=True), 120)
         with pytest.raises(ClosedError, match="fails on everything"):
             await run(batcher, rows(2))
         return failures
@@ -434,7 +434,7 @@ def test_what_waits_fails_at_once_where_a_model_is_closed_unfinished(gated: Gate
         closing = asyncio.ensure_future(asyncio.to_thread(lambda: batcher.close(finish=False)))
         for each in (begun, waiting):
             with pytest.raises(ClosedError):
-                await asyncio.wait_for(each, 10)
+                await asyncio.wait_for(each, 120)
         gated.open()
         await closing
 

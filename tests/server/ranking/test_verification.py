@@ -156,7 +156,7 @@ def test_whatever_waits_in_the_queue_the_self_check_compares_each_text_alone_wit
         callers = [asyncio.ensure_future(reranker.score(f"planet {number}", DOCUMENTS)) for number in (1, 2)]
         await asyncio.to_thread(engine.begun.wait, 60)
         try:
-            return await asyncio.wait_for(verify(reranker), 30)
+            return await asyncio.wait_for(verify(reranker), 120)
         finally:
             engine.go_on.set()
             await asyncio.gather(*callers)
