@@ -110,7 +110,7 @@ async def _run_agent(options: argparse.Namespace) -> int:
 def _with_settings(options: argparse.Namespace) -> int:
     from rerank_gateway.bootstrap import BootstrapSettings, bootstrap
     from rerank_gateway.release import known_key
-    from rerank_gateway.tracing import Tracing
+    from rerank_gateway.tracing import asked_for
 
     host, port = options.listen
     limits = Limits.of(options)
@@ -130,9 +130,7 @@ def _with_settings(options: argparse.Namespace) -> int:
             access_log=options.access_log,
             release_key=known_key(options.socket_dir),
             metrics=options.metrics_listen,
-            tracing=Tracing(options.tracing_endpoint, options.tracing_sampling)
-            if options.tracing_endpoint
-            else None,
+            tracing=asked_for(options.tracing_endpoint, options.tracing_sampling),
         )
     except ValueError as error:
         sys.stderr.write(f"There is no such bootstrap: {error}\n")
@@ -263,7 +261,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--tracing-sampling",
             type=float,
-            default=100.0,
             metavar="PERCENT",
             help="of how many requests, where their callers have not decided it (100)",
         )

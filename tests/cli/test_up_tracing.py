@@ -75,6 +75,11 @@ def test_an_endpoint_that_cannot_be_is_refused_before_anything_starts(folder: Pa
         command.up([folder], "127.0.0.1:0", None, None, spans=command.Spans("https://collector:4318"))
 
 
+def test_a_share_of_spans_that_are_sent_nowhere_is_refused_before_anything_starts(folder: Path) -> None:
+    with pytest.raises(StartError, match="name it with --tracing-endpoint"):
+        command.up([folder], "127.0.0.1:0", None, None, spans=command.Spans(percent=50))
+
+
 def test_without_an_endpoint_servers_are_told_nothing() -> None:
-    assert tracing(None, 5) is None
+    assert tracing(None, None) is None
     assert server_environment(None) == {}
