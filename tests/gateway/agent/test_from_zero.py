@@ -14,6 +14,7 @@ import pytest
 
 from rerank_api.status import ModelState
 from rerank_gateway import release
+from rerank_gateway.bounds import RETRY_AFTER_S
 
 pytestmark = pytest.mark.anyio
 
@@ -166,8 +167,10 @@ def body_of(size: int, model: str = "m", mark: object = 0) -> bytes:
 
 
 def refused(response: httpx.Response) -> tuple[int, str, bool]:
-    """What a refusal says: status, code, and whether it says when to come back."""
-    return response.status_code, response.json()["error"]["code"], "retry-after" in response.headers
+    """What a refusal says: status, code, and whether it says when to come back, as every refusal does."""
+    told = response.headers.get("retry-after")
+    assert told in {None, str(RETRY_AFTER_S)}
+    return response.status_code, response.json()["error"]["code"], told is not None
 
 
 NOT_READY = (503, "model_not_ready", True)
@@ -297,7 +300,7 @@ async def test_one_more_than_may_wait_is_refused_while_the_others_wait_on(
     assert refused(in_chunks) == NOT_READY
     at_cohere = await on.post(more, "/v2/rerank")
     assert (at_cohere.status_code, list(at_cohere.json())) == (503, ["message"])
-    assert "retry-after" in at_cohere.headers
+    assert at_cohere.headers["retry-after"] == str(RETRY_AFTER_S)
     assert await on.held() == 2
 
     agent_process.publish(at_zero("m", replica.port))
