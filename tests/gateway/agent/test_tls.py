@@ -5,7 +5,6 @@ import contextlib
 import shutil
 import socket
 import ssl
-import subprocess
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,23 +14,12 @@ import pytest
 
 from rerank_gateway import state_file
 from rerank_gateway.models import View
+from tests.support.certificates import make_pair, needs_openssl, openssl
 from tests.support.ports import free_port
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.skipif(shutil.which("openssl") is None, reason="the openssl command makes the certificates"),
-]
+pytestmark = [pytest.mark.anyio, needs_openssl]
 
 BODY = {"model": "m", "query": "q", "documents": ["d"]}
-
-
-def make_pair(directory, name, *, key=("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")):
-    """Write a certificate of its own for loopback, which says this name, and its key."""
-    directory.mkdir(parents=True, exist_ok=True)
-    files = ("-keyout", str(directory / "tls.key"), "-out", str(directory / "tls.crt"))
-    subject = ("-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
-    command = ["openssl", "req", "-x509", *key, "-noenc", "-days", "2", *files, *subject]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 
 @dataclass
@@ -248,8 +236,7 @@ def empty(directory):
 
 def encrypted(directory):
     key = directory / "tls.key"
-    command = ["openssl", "ec", "-aes256", "-passout", "pass:secret", "-in", str(key), "-out", str(key)]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    openssl("ec", "-aes256", "-passout", "pass:secret", "-in", str(key), "-out", str(key))
 
 
 def short(directory):
