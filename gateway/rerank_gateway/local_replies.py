@@ -51,7 +51,7 @@ def local_reply_config(
                 param="model",
             ),
             _mapper(
-                _all(_of_the_agent(), _flags("UF", "UC", "UH", "UT", "UO", "UR", "LR", "UPE")),
+                _all(_of_the_agent(), _flags("UF", "UC", "UH", "UT", "UR", "LR", "UPE")),
                 ErrorCode.GATEWAY_STARTING,
                 "The gateway is starting, and does not know its models yet: try again in a moment.",
                 retry_after=True,
