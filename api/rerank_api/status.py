@@ -5,10 +5,11 @@ A server reports `ServerStatus` on `/status`; operator, local runner and gateway
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, ValidatorFunctionWrapHandler
 from pydantic.alias_generators import to_camel
+from pydantic.functional_validators import WrapValidator
 
 from rerank_api.score_scale import ScoreScale
 
@@ -72,6 +73,20 @@ class ConditionType(StrEnum):
     READY = "Ready"
 
 
+def _none_of_ours(value: object, known: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
+    """Read a newer server's word as None; what this program writes is held to the words that it has."""
+    try:
+        return known(value)
+    except ValidationError:
+        if info.mode == "json" and isinstance(value, str):
+            return None
+        raise
+
+
+_OrNewer = WrapValidator(_none_of_ours)
+"""Marks a field without whose word the rest of a status still counts."""
+
+
 class CamelModel(BaseModel):
     """A frozen value whose JSON names are camelCase."""
 
@@ -91,7 +106,12 @@ class Verification(CamelModel):
 
 
 class ServerStatus(CamelModel):
-    """The body of a server's `/status`."""
+    """The body of a server's `/status`.
+
+    Servers may be newer than who reads this. A field that is not known here is passed over, and a word that
+    is not known is None, but for the state, without which nothing can be read: such a server counts as one
+    that does not answer yet, and whether it takes traffic is for its readiness to say.
+    """
 
     state: ServerState
     progress: float | None = None
@@ -100,7 +120,7 @@ class ServerStatus(CamelModel):
     """One sentence for a person: what is going on, or what is wrong and what to do."""
     failure: str | None = None
     """What went wrong last, without when it is tried again; None once that step has gone well."""
-    failed_in: ServerState | None = None
+    failed_in: Annotated[ServerState | None, _OrNewer] = None
     """The state in which that happened."""
     names: tuple[str, ...] = ()
     family: str | None = None
@@ -110,7 +130,7 @@ class ServerStatus(CamelModel):
     revision: str | None = None
     max_length: int | None = None
     """Tokens of a query and a document together (sequence classification), or of one text (embedding)."""
-    score_scale: ScoreScale | None = None
+    score_scale: Annotated[ScoreScale | None, _OrNewer] = None
     """Of the scores that it answers with where a request asks for no other; None before it is loaded."""
     verification: Verification | None = None
     queued_tokens: int = 0

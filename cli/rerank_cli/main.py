@@ -53,9 +53,9 @@ def up(
         ),
     ] = None,
     tracing_sampling: Annotated[
-        float,
-        typer.Option(metavar="PERCENT", help="Of how many requests, where callers have not decided it."),
-    ] = 100.0,
+        float | None,
+        typer.Option(metavar="PERCENT", help="Of how many requests (100), where callers have not decided."),
+    ] = None,
 ) -> None:
     """Serve models on this machine until Ctrl-C: a server a replica, behind the gateway."""
     from rerank_cli.up import command

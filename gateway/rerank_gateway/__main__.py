@@ -109,8 +109,7 @@ async def _run_agent(options: argparse.Namespace) -> int:
 
 def _with_settings(options: argparse.Namespace) -> int:
     from rerank_gateway.bootstrap import BootstrapSettings, bootstrap
-    from rerank_gateway.release import known_key
-    from rerank_gateway.tracing import Tracing
+    from rerank_gateway.tracing import asked_for
 
     host, port = options.listen
     limits = Limits.of(options)
@@ -128,11 +127,8 @@ def _with_settings(options: argparse.Namespace) -> int:
             concurrency=options.concurrency,
             tls_dir=options.tls_dir,
             access_log=options.access_log,
-            release_key=known_key(options.socket_dir),
             metrics=options.metrics_listen,
-            tracing=Tracing(options.tracing_endpoint, options.tracing_sampling)
-            if options.tracing_endpoint
-            else None,
+            tracing=asked_for(options.tracing_endpoint, options.tracing_sampling),
         )
     except ValueError as error:
         sys.stderr.write(f"There is no such bootstrap: {error}\n")
@@ -235,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     envoy = commands.add_parser("envoy", help="become the Envoy beside the agent")
-    show = commands.add_parser("bootstrap", help="print the configuration that Envoy starts with, as JSON")
+    show = commands.add_parser("bootstrap", help="print what Envoy starts with, as JSON, but for its secret")
     for command in (envoy, show):
         command.add_argument(
             "--listen", type=_address, required=True, metavar="HOST:PORT", help="where Envoy listens"
@@ -263,7 +259,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--tracing-sampling",
             type=float,
-            default=100.0,
             metavar="PERCENT",
             help="of how many requests, where their callers have not decided it (100)",
         )

@@ -17,6 +17,7 @@ import orjson
 from rerank_api.error_shapes import Shaped, shape_at
 from rerank_api.errors import ErrorCode
 from rerank_api.faces import MODEL_HEADER, MODELS_PATH
+from rerank_gateway.bounds import RETRY_AFTER_S
 from rerank_gateway.clusters import host_cluster, host_of, name_cluster
 from rerank_gateway.hold import (
     Bounds,
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 KEEP_ALIVE_S: Final = 75
 """Seconds that an idle connection is kept for: longer than Envoy keeps it, which so sends no request into one
 that closes."""
-
-RETRY_AFTER_S: Final = 5
-"""What a caller is told to wait whose request was held in vain, or not at all."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""What is asked of a running Envoy on the unix socket of its administration: whether it lives, and to drain.
+"""What is asked of a running Envoy on the unix socket of its administration: whether it lives, how long its
+certificate counts, and to drain.
 
 The paths: https://www.envoyproxy.io/docs/envoy/v1.40.0/operations/admin
 """
@@ -6,6 +7,7 @@ The paths: https://www.envoyproxy.io/docs/envoy/v1.40.0/operations/admin
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -29,6 +31,21 @@ async def lives(socket: Path) -> bool:
     with contextlib.suppress(OSError):
         await writer.wait_closed()
     return True
+
+
+async def certificate_ends(socket: Path) -> float | None:
+    """Return when the certificate that callers see ends, in seconds since 1970: the first of several.
+
+    None where no TLS is spoken, or where Envoy does not answer.
+    """
+    transport = httpx.AsyncHTTPTransport(uds=str(socket))
+    try:
+        async with httpx.AsyncClient(transport=transport, timeout=5.0) as client:
+            told = (await client.get("http://envoy/certs")).raise_for_status().json()
+        ends = [one["expiration_time"] for each in told["certificates"] for one in each["cert_chain"]]
+        return min((datetime.fromisoformat(end).timestamp() for end in ends), default=None)
+    except (httpx.HTTPError, ValueError, KeyError):
+        return None
 
 
 async def drain(socket: Path, limit_s: float, *, notice_s: float = 0.0) -> bool:

@@ -16,6 +16,7 @@ from rerank_gateway.activator import KEEP_ALIVE_S, Activator
 from rerank_gateway.ads import AdsServer
 from rerank_gateway.errors import SourceEndedError
 from rerank_gateway.exchange import Exchange
+from rerank_gateway.expiry import Expiry
 from rerank_gateway.hold import DEFAULT_BOUNDS, Bounds
 from rerank_gateway.meter import Meter
 from rerank_gateway.publication import Publication
@@ -36,6 +37,11 @@ class Sockets:
     http: Path
     hold: Path
     """The activator."""
+
+    @property
+    def admin(self) -> Path:
+        """Where Envoy itself listens, in the same directory."""
+        return self.hold.with_name("admin.sock")
 
     @classmethod
     def inside(cls, directory: Path) -> "Sockets":
@@ -62,7 +68,8 @@ async def run(
     ads = AdsServer(publication)
     access_logs = AccessLogs(meter.take)
     activator = Activator(publication, ads.is_taken, release.key(sockets.hold.parent), bounds)
-    pages = (metrics.route(meter.ledger), listing.demand_route(activator.demand))
+    expiry = Expiry()
+    pages = (metrics.route(meter.ledger, expiry), listing.demand_route(activator.demand))
     http = _HttpServer(_config(listing.app(publication, ads.is_routed, *pages)))
     hold = _HttpServer(_config(activator, timeout_keep_alive=KEEP_ALIVE_S))
     with contextlib.ExitStack() as stack:
@@ -80,6 +87,7 @@ async def run(
                     parts.create_task(follow(source, meter.publish, sockets.hold)),
                     parts.create_task(activator.follow()),
                     parts.create_task(meter.forgive()),
+                    parts.create_task(expiry.follow(sockets.admin)),
                 ]
                 if others is not None:
                     following.append(parts.create_task(exchange.follow(others.source, meter)))

@@ -15,7 +15,12 @@ from rerank_gateway.tracing import Tracing, cluster, runtime
 
 ADS_CLUSTER = "ads"
 AGENT_CLUSTER = "agent"
+PAGE_CLUSTER = "page"
 ADMIN_CLUSTER = "admin"
+
+_PAGE_LIMITS = {"max_connections": 4, "max_pending_requests": 128}
+"""Of the playground, which asks for no key: how many of its files the agent gives at once, and how many
+requests wait for that. The agent has one thread, and more to do than this."""
 
 _HANG_S = 30
 """Seconds after which a thread that does not come round ends Envoy: whoever started it starts it anew."""
@@ -145,6 +150,10 @@ def bootstrap(settings: BootstrapSettings) -> Json:
             "clusters": [
                 _local_cluster(ADS_CLUSTER, settings.ads_socket, _keepalive_http2()),
                 _local_cluster(AGENT_CLUSTER, settings.http_socket, {"http_protocol_options": {}}),
+                {
+                    **_local_cluster(PAGE_CLUSTER, settings.http_socket, {"http_protocol_options": {}}),
+                    "circuit_breakers": {"thresholds": [_PAGE_LIMITS]},
+                },
                 *_metrics_clusters(settings),
                 *(() if settings.tracing is None else (cluster(settings.tracing),)),
             ],
@@ -155,6 +164,7 @@ def bootstrap(settings: BootstrapSettings) -> Json:
                     Timeouts(settings.request_timeout_s, settings.receive_timeout_s, settings.try_timeout_s),
                     max_body_bytes=settings.max_body_bytes,
                     agent_cluster=AGENT_CLUSTER,
+                    page_cluster=PAGE_CLUSTER,
                     agent_grpc_cluster=ADS_CLUSTER,
                     access_log=settings.access_log,
                     auth=settings.auth,

@@ -10,6 +10,10 @@ from rerank_api.faces import MAX_BODY_BYTES
 LONGEST_S = 86_400.0
 """No caller waits for more than a day."""
 
+RETRY_AFTER_S = 2
+"""What a caller is told to wait whom the gateway itself refuses for what it lacks just now: a replica, room,
+its agent. Nobody knows how long that takes. Who calls too fast is told the very second (`waiting.lua`)."""
+
 
 @dataclass(frozen=True)
 class Limits:

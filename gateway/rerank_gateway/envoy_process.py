@@ -14,10 +14,14 @@ PLAIN_LOG = "%l: %v"
 def prepare(settings: BootstrapSettings, *, log_format: str | None = None) -> tuple[str, ...]:
     """Write the bootstrap into the socket directory, and return the command line; the program comes first.
 
+    The file is for its owner alone: Envoy's retry policy takes the release key from nowhere else.
+
     Raises `OSError` where it cannot be written, `EnvoyNotFoundError` where this machine has no Envoy.
     """
     file = settings.socket_dir / "envoy.json"
     settings = replace(settings, release_key=key(settings.socket_dir))
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
     file.write_text(json.dumps(bootstrap(settings), indent=1), encoding="utf-8")
     if settings.tls_dir is not None:
         settings.tls_secret.write_text(json.dumps(tls.secret(settings.tls_dir)), encoding="utf-8")

@@ -60,6 +60,7 @@ def listener(
     *,
     max_body_bytes: int,
     agent_cluster: str,
+    page_cluster: str,
     agent_grpc_cluster: str,
     access_log: Path | None,
     auth: bool,
@@ -74,7 +75,7 @@ def listener(
     the certificate (`rerank_gateway.tls`), it speaks TLS alone. Who listens on `hold_socket` and knows the
     `release_key` may have a request sent again that it held.
     """
-    routes = _routes(timeouts.request_s, agent_cluster)
+    routes = _routes(timeouts.request_s, agent_cluster, page_cluster)
     manager = {
         "@type": f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": HTTP_STATS,
@@ -223,15 +224,16 @@ def _health_check() -> Json:
     )
 
 
-def _routes(request_timeout_s: float, agent_cluster: str) -> list[Json]:
+def _routes(request_timeout_s: float, agent_cluster: str, page_cluster: str) -> list[Json]:
     """Return the allow-list; a path that is not in it matches no route."""
     by_agent = {"route": {"cluster": agent_cluster, "timeout": "10s"}}
+    page = {"route": {"cluster": page_cluster, "timeout": "10s"}}
     below_models = {"prefix": f"{MODELS_PATH}/"}
     return [
         _other_than("GET", {"path": HEALTH_PATH}),  # the health check filter has answered that
         *_only("GET", {"path": MODELS_PATH}, by_agent),
         *_only("GET", below_models, by_agent),
-        *(route for path in PLAYGROUND_FILES for route in _only("GET", {"path": path}, by_agent)),
+        *(route for path in PLAYGROUND_FILES for route in _only("GET", {"path": path}, page)),
         *(
             route
             for path in FACE_PATHS

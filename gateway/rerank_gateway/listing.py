@@ -16,6 +16,7 @@ from rerank_api.faces import MODELS_PATH
 from rerank_api.status import SERVING, ModelState
 from rerank_gateway import playground
 from rerank_gateway.auth import CONSUMER_HEADER
+from rerank_gateway.bounds import RETRY_AFTER_S
 from rerank_gateway.models import ServedModel
 from rerank_gateway.paths import DEMAND_PATH
 from rerank_gateway.publication import Publication
@@ -93,8 +94,8 @@ def app(publication: Publication, is_routed: Callable[[str], bool], *beside: Rou
         if publication.snapshot is None:
             raise ApiError(
                 ErrorCode.GATEWAY_STARTING,
-                "The gateway does not know its models yet: try again in a second.",
-                retry_after=1,
+                "The gateway does not know its models yet: try again in a moment.",
+                retry_after=RETRY_AFTER_S,
             )
         return publication.snapshot
 

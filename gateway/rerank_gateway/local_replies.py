@@ -14,14 +14,12 @@ from rerank_api.error_shapes import REGIONS, Region, Shaped, native
 from rerank_api.errors import ErrorCode
 from rerank_api.faces import FACE_PATHS, MODELS_PATH
 from rerank_gateway.auth import CHALLENGE, NOT_GRANTED, UNKNOWN_KEY
+from rerank_gateway.bounds import RETRY_AFTER_S
 from rerank_gateway.budgets import Kind
 from rerank_gateway.clusters import CLUSTER_HEADER, HOST_PREFIX
 from rerank_gateway.limits import RATE_LIMITED, owing
 from rerank_gateway.paths import PLAYGROUND_PREFIX, PROXY_PREFIX
 from rerank_gateway.route_filter import MISSING_MODEL, too_large
-
-RETRY_AFTER_S = 2
-"""What a caller is told to wait while a model has no ready replica, or the agent is away."""
 
 _MODEL = "%REQ(X-RERANK-MODEL?:AUTHORITY)%"
 """What the request names, else the host that has a model of its own."""
@@ -53,7 +51,7 @@ def local_reply_config(
                 param="model",
             ),
             _mapper(
-                _all(_of_the_agent(), _flags("UF", "UC", "UH", "UT", "UO", "UR", "LR", "UPE")),
+                _all(_of_the_agent(), _flags("UF", "UC", "UH", "UT", "UR", "LR", "UPE")),
                 ErrorCode.GATEWAY_STARTING,
                 "The gateway is starting, and does not know its models yet: try again in a moment.",
                 retry_after=True,

@@ -11,8 +11,9 @@
 
 local scan, settings = ...
 
+-- `face` is nil where the path is none of a model server.
 local function answer(handle, face, problem, holes)
-  local reply = settings.replies[settings.regions[face] or "native"][problem]
+  local reply = settings.replies[face and settings.regions[face] or "native"][problem]
   local body = holes and string.gsub(reply.body, "{(%l+)}", holes) or reply.body
   local headers = { [":status"] = reply.status, ["content-type"] = "application/json" }
   for name, value in pairs(reply.headers) do headers[name] = value end
@@ -79,12 +80,18 @@ local function host_of(headers)
   return string.lower((string.gsub(headers:get(":authority") or "", ":%d*$", "")))
 end
 
+-- Whether there are several headers Host: Envoy joins what they say. No host has a comma in its name.
+local function has_several_hosts(headers)
+  return string.find(headers:get(":authority") or "", ",", 1, true) ~= nil
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local path = headers:get(":path")
   if not path then return end
   local mark = string.find(path, "?", 1, true)
   local face, in_path = split(mark and string.sub(path, 1, mark - 1) or path)
+  if has_several_hosts(headers) then return answer(handle, face, "several_hosts") end
   if not face then return end
   local rewritten = in_path and face .. (mark and string.sub(path, mark) or "")
   if headers:get(":method") ~= "POST" then

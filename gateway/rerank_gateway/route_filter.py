@@ -91,6 +91,10 @@ def _replies(max_body_bytes: int, shape: Shape) -> dict[str, LuaValue]:
             ErrorCode.INVALID_REQUEST,
             f"The request names two different models in {', '.join(MODEL_HEADERS)} or its path: name one.",
         ),
+        "several_hosts": reply(
+            ErrorCode.INVALID_REQUEST,
+            "The request has several headers `Host`, or a comma in one: name one host.",
+        ),
         "encoded": reply(ErrorCode.UNSUPPORTED_MEDIA_TYPE, COMPRESSED),
         "too_large": reply(ErrorCode.REQUEST_TOO_LARGE, too_large(max_body_bytes)),
     }

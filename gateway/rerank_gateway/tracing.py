@@ -19,6 +19,9 @@ TRACES_CLUSTER: Final = "traces"
 TRACES_PATH: Final = "/v1/traces"
 """What OTLP puts behind an endpoint for spans; servers put it there by themselves."""
 
+ALL: Final = 100.0
+"""Percent of the requests, where nothing else is said."""
+
 _SPANS_AT_ONCE: Final = 512
 _FLUSH_MS: Final = 1_000
 _SAMPLERS: Final = "type.googleapis.com/envoy.extensions.tracers.opentelemetry.samplers.v3"
@@ -33,7 +36,7 @@ class Tracing:
 
     endpoint: str
     """The collector's base URL, as `http://otel-collector.observability:4318`."""
-    sampling: float = 100.0
+    sampling: float = ALL
     """Percent of the requests whose caller has not decided it in a `traceparent`."""
 
     def __post_init__(self) -> None:
@@ -67,6 +70,18 @@ class Tracing:
         """Host and port of the collector."""
         parts = urlsplit(self.endpoint)
         return parts.hostname or "", parts.port or 80
+
+
+def asked_for(endpoint: str | None, sampling: float | None) -> Tracing | None:
+    """Read what a command line says; None makes no spans. Raises ValueError, as `Tracing` does."""
+    if endpoint is not None:
+        return Tracing(endpoint, ALL if sampling is None else sampling)
+    if sampling is not None:
+        raise ValueError(
+            "--tracing-sampling says of how many requests spans go to a collector, and there is none: "
+            "name it with --tracing-endpoint, or leave --tracing-sampling out"
+        )
+    return None
 
 
 def connection_manager(tracing: Tracing, *, auth: bool) -> Json:

@@ -186,6 +186,12 @@ def test_a_collector_that_the_gateway_would_refuse_is_refused_at_once(
     assert "tracing" in done.stdout + done.stderr
 
 
+def test_a_share_of_spans_that_are_sent_nowhere_is_refused(helm, chart: Path) -> None:
+    done = helm.run("template", str(chart), values="tracing: {sampling: 50}")
+    assert done.returncode != 0
+    assert "set tracing.endpoint, or leave tracing.sampling out" in done.stderr
+
+
 def test_only_the_agent_of_the_gateway_has_a_token(helm) -> None:
     template = deployments(helm.objects())["rerank-gateway"]
     assert template["spec"]["automountServiceAccountToken"] is False

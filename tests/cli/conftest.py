@@ -244,6 +244,15 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def tiny_folder(tmp_path: Path, write_manifest: Callable[..., Path], tiny_model: Path) -> Path:
+    """Manifests of one model, `tiny`."""
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
+    write_manifest(manifests, "tiny", source={"file": {"path": str(tiny_model)}})
+    return manifests
+
+
 def _weights(vocabulary: int) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
     random = np.random.default_rng(7)
 

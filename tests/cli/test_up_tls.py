@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,39 +11,25 @@ import pytest
 
 from rerank_cli.errors import StartError
 from rerank_cli.up import command
+from tests.support.certificates import make_pair, needs_openssl
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("openssl") is None, reason="the openssl command makes the certificate"
-)
+pytestmark = needs_openssl
 RERANK = Path(sys.executable).with_name("rerank")
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """A directory with a certificate for the name `localhost`, and its key."""
-    folder = tmp_path / "tls"
-    folder.mkdir()
-    files = ("-keyout", str(folder / "tls.key"), "-out", str(folder / "tls.crt"))
-    subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2")
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", *files, *subject]
-    subprocess.run(made, check=True, capture_output=True, timeout=60)
-    return folder
-
-
-@pytest.fixture
-def folder(tmp_path: Path, write_manifest: Any, tiny_model: Path) -> Path:
-    manifests = tmp_path / "manifests"
-    manifests.mkdir()
-    write_manifest(manifests, "tiny", source={"file": {"path": str(tiny_model)}})
-    return manifests
+    make_pair(tmp_path / "tls", "localhost", key=("-newkey", "rsa:2048"))
+    return tmp_path / "tls"
 
 
 def test_a_request_is_tried_and_others_are_answered_over_tls(
-    folder: Path, certificate: Path, tmp_path: Path, start_runner: Any
+    tiny_folder: Path, certificate: Path, tmp_path: Path, start_runner: Any
 ) -> None:
     request = tmp_path / "request.json"
     request.write_text(json.dumps({"model": "tiny", "query": "a panda", "documents": ["a bear", "hi"]}))
-    runner = start_runner(folder, "--tls-dir", "../tls", "--try", request, cwd=folder)
+    runner = start_runner(tiny_folder, "--tls-dir", "../tls", "--try", request, cwd=tiny_folder)
     runner.wait_for(r"^Again: curl -sS --insecure https://127\.0\.0\.1:\d+/v1/rerank")
     assert runner.url.startswith("https://")
 
@@ -64,8 +49,8 @@ def test_a_request_is_tried_and_others_are_answered_over_tls(
 
 
 def test_a_directory_without_a_key_is_refused_before_anything_is_started(
-    folder: Path, certificate: Path
+    tiny_folder: Path, certificate: Path
 ) -> None:
     (certificate / "tls.key").unlink()
     with pytest.raises(StartError, match=r"tls/tls\.key cannot be read \(No such file or directory\)"):
-        command.up([folder], "127.0.0.1:0", None, None, tls_dir=certificate)
+        command.up([tiny_folder], "127.0.0.1:0", None, None, tls_dir=certificate)

@@ -22,21 +22,13 @@ def collector() -> Iterator[Collector]:
         yield collector
 
 
-@pytest.fixture
-def folder(tmp_path: Path, write_manifest: Any, tiny_model: Path) -> Path:
-    manifests = tmp_path / "manifests"
-    manifests.mkdir()
-    write_manifest(manifests, "tiny", source={"file": {"path": str(tiny_model)}})
-    return manifests
-
-
 def test_the_servers_span_is_a_child_of_the_gateways_in_the_callers_trace(
-    folder: Path, collector: Collector, start_runner: Any
+    tiny_folder: Path, collector: Collector, start_runner: Any
 ) -> None:
     runner = start_runner(
-        folder,
+        tiny_folder,
         *("--tracing-endpoint", collector.url, "--tracing-sampling", "0"),
-        cwd=folder,
+        cwd=tiny_folder,
         OTEL_BSP_SCHEDULE_DELAY="100",
     )
     runner.wait_until_served("tiny")
@@ -70,11 +62,16 @@ def test_the_servers_span_is_a_child_of_the_gateways_in_the_callers_trace(
     assert not [raw for raw in collector.raw if TEXT.encode() in raw]
 
 
-def test_an_endpoint_that_cannot_be_is_refused_before_anything_starts(folder: Path) -> None:
+def test_an_endpoint_that_cannot_be_is_refused_before_anything_starts(tiny_folder: Path) -> None:
     with pytest.raises(StartError, match="asks for TLS"):
-        command.up([folder], "127.0.0.1:0", None, None, spans=command.Spans("https://collector:4318"))
+        command.up([tiny_folder], "127.0.0.1:0", None, None, spans=command.Spans("https://collector:4318"))
+
+
+def test_a_share_of_spans_that_are_sent_nowhere_is_refused_before_anything_starts(tiny_folder: Path) -> None:
+    with pytest.raises(StartError, match="name it with --tracing-endpoint"):
+        command.up([tiny_folder], "127.0.0.1:0", None, None, spans=command.Spans(percent=50))
 
 
 def test_without_an_endpoint_servers_are_told_nothing() -> None:
-    assert tracing(None, 5) is None
+    assert tracing(None, None) is None
     assert server_environment(None) == {}

@@ -24,7 +24,8 @@ class Spans:
     """Where spans of requests go, as the command line says; without an endpoint none are made."""
 
     endpoint: str | None = None
-    percent: float = 100.0
+    percent: float | None = None
+    """Of how many requests; None means all."""
 
 
 class CutShortError(CliError):

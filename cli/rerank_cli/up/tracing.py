@@ -3,15 +3,13 @@
 from collections.abc import Mapping
 
 from rerank_cli.errors import StartError
-from rerank_gateway.tracing import Tracing
+from rerank_gateway.tracing import Tracing, asked_for
 
 
-def tracing(endpoint: str | None, sampling: float) -> Tracing | None:
+def tracing(endpoint: str | None, sampling: float | None) -> Tracing | None:
     """Read what the command line says; None makes no spans. Raises `StartError` with what is wrong."""
-    if endpoint is None:
-        return None
     try:
-        return Tracing(endpoint, sampling)
+        return asked_for(endpoint, sampling)
     except ValueError as error:
         raise StartError(f"There are no spans to be had so: {error}.") from error
 

@@ -23,7 +23,7 @@ from rerank_gateway.agent import Sockets, run
 from rerank_gateway.bootstrap import BootstrapSettings, arguments, bootstrap
 from rerank_gateway.models import Endpoint, ServedModel, View
 from rerank_gateway.state_file import StateFileSource
-from tests.support.ports import free_port
+from tests.support.replicas import Replica
 
 PATIENCE = 60.0
 
@@ -74,57 +74,13 @@ def socket_dir() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-class Replica:
-    """An HTTP/1.1 server on loopback that answers with its name; `/slow` waits until it is `released`.
-
-    It may stop and start again: no connection is given its port meanwhile.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.port = free_port()
-        self.requests = 0
-        self.released = asyncio.Event()
-        self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.StreamWriter] = set()
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-
-    async def stop(self) -> None:
-        """Refuse from now on: nobody listens on the port any more."""
-        assert self._server is not None
-        self._server.close()
-        for writer in list(self._connections):
-            writer.transport.abort()
-        await self._server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections.add(writer)
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                fields = dict(
-                    line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line
-                )
-                await reader.readexactly(int(fields.get(b"content-length", b"0")))
-                self.requests += 1
-                if b" /slow " in head:
-                    await self.released.wait()
-                body = self.name.encode()
-                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
-                await writer.drain()
-        self._connections.discard(writer)
-        writer.close()
-
-
 @pytest.fixture
-async def replica() -> AsyncIterator[Callable[[str], Awaitable[Replica]]]:
-    """Start replicas by name."""
+async def replica() -> AsyncIterator[Callable[[str | Replica], Awaitable[Replica]]]:
+    """Start replicas, by name or as they were made."""
     started: list[Replica] = []
 
-    async def start(name: str) -> Replica:
-        made = Replica(name)
+    async def start(name: str | Replica) -> Replica:
+        made = name if isinstance(name, Replica) else Replica(name)
         await made.start()
         started.append(made)
         return made

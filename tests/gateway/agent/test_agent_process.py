@@ -11,7 +11,11 @@ from collections.abc import AsyncGenerator
 import httpx
 import pytest
 
+from rerank_gateway import release
+from rerank_gateway.__main__ import main
 from rerank_gateway.agent import Sockets, run
+from rerank_gateway.bootstrap import BootstrapSettings, bootstrap
+from rerank_gateway.envoy_process import prepare
 from rerank_gateway.errors import SourceEndedError
 from rerank_gateway.models import View
 
@@ -173,3 +177,17 @@ def test_the_bootstrap_is_printed_for_the_address_and_sockets(listen, host, port
     address = bootstrap["static_resources"]["listeners"][0]["address"]["socket_address"]
     assert address == {"address": host, "port_value": port}
     assert "/run/gateway/ads.sock" in printed.stdout
+
+
+def test_the_key_that_has_requests_sent_again_is_in_a_private_file_and_not_printed(socket_dir, capsys):
+    file = socket_dir / "envoy.json"
+    file.write_text("of an earlier version, for everybody to read")
+    file.chmod(0o644)
+    prepare(BootstrapSettings("127.0.0.1", 8080, socket_dir))
+    secret = release.key(socket_dir)
+    assert secret in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert main(["bootstrap", "--listen", "127.0.0.1:8080", "--socket-dir", str(socket_dir)]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out) == bootstrap(BootstrapSettings("127.0.0.1", 8080, socket_dir))
+    assert secret not in told.out + told.err

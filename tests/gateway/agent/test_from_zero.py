@@ -1,7 +1,6 @@
 """Requests for models at zero: the real Envoy with the product's bootstrap, the real agent, real replicas."""
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import signal
@@ -14,78 +13,32 @@ import pytest
 
 from rerank_api.status import ModelState
 from rerank_gateway import release
+from rerank_gateway.bounds import RETRY_AFTER_S
+from tests.support.replicas import Replica
 
 pytestmark = pytest.mark.anyio
 
 MIB = 1024 * 1024
 
 
-class Ranker:
+class Ranker(Replica):
     """A replica that answers with what it received: the length and the digest of the body."""
 
     def __init__(self, status: int = 200, headers: str = "") -> None:
-        self.port = 0
+        super().__init__("ranker")
         self.received: Counter[str] = Counter()
-        self._status = status
-        self._headers = headers
-        self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.StreamWriter] = set()
+        self._begin = f"{status} Some Reason\r\n{headers}"
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for writer in list(self._connections):
-            writer.transport.abort()
-        await self._server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections.add(writer)
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).lower()
-                body = await self._body(head, reader)
-                digest = hashlib.sha256(body).hexdigest()
-                self.received[digest] += 1
-                answer = json.dumps({"length": len(body), "sha256": digest}).encode()
-                writer.write(
-                    f"HTTP/1.1 {self._status} Some Reason\r\n{self._headers}"
-                    f"content-length: {len(answer)}\r\n\r\n".encode()
-                )
-                writer.write(answer)
-                await writer.drain()
-        self._connections.discard(writer)
-        writer.close()
-
-    async def _body(self, head: bytes, reader: asyncio.StreamReader) -> bytes:
-        fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
-        if b"transfer-encoding" not in fields:
-            return await reader.readexactly(int(fields.get(b"content-length", b"0")))
-        body = b""
-        while size := int(await reader.readline(), 16):
-            body += await reader.readexactly(size)
-            await reader.readline()
-        await reader.readline()
-        return body
+    async def answer(self, head: bytes, body: bytes) -> tuple[str, bytes]:
+        digest = hashlib.sha256(body).hexdigest()
+        self.received[digest] += 1
+        return self._begin, json.dumps({"length": len(body), "sha256": digest}).encode()
 
 
 @pytest.fixture
-async def ranker() -> AsyncIterator[Callable[..., Awaitable[Ranker]]]:
+def ranker(replica) -> Callable[..., Awaitable[Ranker]]:
     """Start replicas."""
-    started: list[Ranker] = []
-
-    async def start(*arguments: object) -> Ranker:
-        made = Ranker(*arguments)
-        await made.start()
-        started.append(made)
-        return made
-
-    yield start
-    for each in started:
-        await each.stop()
+    return lambda *arguments: replica(Ranker(*arguments))
 
 
 @pytest.fixture
@@ -166,8 +119,10 @@ def body_of(size: int, model: str = "m", mark: object = 0) -> bytes:
 
 
 def refused(response: httpx.Response) -> tuple[int, str, bool]:
-    """What a refusal says: status, code, and whether it says when to come back."""
-    return response.status_code, response.json()["error"]["code"], "retry-after" in response.headers
+    """What a refusal says: status, code, and whether it says when to come back, as every refusal does."""
+    told = response.headers.get("retry-after")
+    assert told in {None, str(RETRY_AFTER_S)}
+    return response.status_code, response.json()["error"]["code"], told is not None
 
 
 NOT_READY = (503, "model_not_ready", True)
@@ -297,7 +252,7 @@ async def test_one_more_than_may_wait_is_refused_while_the_others_wait_on(
     assert refused(in_chunks) == NOT_READY
     at_cohere = await on.post(more, "/v2/rerank")
     assert (at_cohere.status_code, list(at_cohere.json())) == (503, ["message"])
-    assert "retry-after" in at_cohere.headers
+    assert at_cohere.headers["retry-after"] == str(RETRY_AFTER_S)
     assert await on.held() == 2
 
     agent_process.publish(at_zero("m", replica.port))

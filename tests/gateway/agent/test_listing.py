@@ -7,6 +7,7 @@ import pytest
 
 from rerank_api.status import ModelState
 from rerank_gateway import listing, snapshot
+from rerank_gateway.bounds import RETRY_AFTER_S
 from rerank_gateway.models import Consumer, Facts, View
 from rerank_gateway.publication import Publication
 
@@ -155,5 +156,5 @@ async def test_what_is_not_there_is_answered_in_the_one_error_body(
 async def test_before_the_first_view_the_caller_is_told_to_come_back(ask, path):
     response = await ask(path)
     assert response.status_code == 503
-    assert response.headers["retry-after"] == "1"
+    assert response.headers["retry-after"] == str(RETRY_AFTER_S)
     assert response.json()["error"]["code"] == "gateway_starting"

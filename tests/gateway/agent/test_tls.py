@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import re
 import shutil
 import socket
 import ssl
-import subprocess
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,24 +15,14 @@ import httpx
 import pytest
 
 from rerank_gateway import state_file
+from rerank_gateway.expiry import Expiry
 from rerank_gateway.models import View
+from tests.support.certificates import make_pair, needs_openssl, openssl
 from tests.support.ports import free_port
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.skipif(shutil.which("openssl") is None, reason="the openssl command makes the certificates"),
-]
+pytestmark = [pytest.mark.anyio, needs_openssl]
 
 BODY = {"model": "m", "query": "q", "documents": ["d"]}
-
-
-def make_pair(directory, name, *, key=("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")):
-    """Write a certificate of its own for loopback, which says this name, and its key."""
-    directory.mkdir(parents=True, exist_ok=True)
-    files = ("-keyout", str(directory / "tls.key"), "-out", str(directory / "tls.crt"))
-    subject = ("-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
-    command = ["openssl", "req", "-x509", *key, "-noenc", "-days", "2", *files, *subject]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 
 @dataclass
@@ -72,6 +63,7 @@ class Secure:
     mount: Mount
     pairs: Path
     envoy: object
+    agent: object
 
     @property
     def url(self):
@@ -116,7 +108,7 @@ async def secure(socket_dir, process, replica, served, until, pairs):
     envoy = process("envoy", *where, *listen, "--tls-dir", str(mount.directory))
     await agent.start()
     await envoy.start()
-    made = Secure(port, mount, pairs, envoy)
+    made = Secure(port, mount, pairs, envoy, agent)
 
     async def ready():
         with contextlib.suppress(httpx.TransportError):
@@ -229,6 +221,49 @@ async def test_a_renewed_pair_that_does_not_fit_leaves_the_earlier_one_in_use(se
     await until(renewed, "the pair that fits")
 
 
+async def test_an_expired_certificate_is_told_in_the_log_and_to_prometheus(secure, socket_dir, until):
+    async def told():
+        """What the agent tells Prometheus: when the certificate ends, if it is known."""
+        transport = httpx.AsyncHTTPTransport(uds=str(socket_dir / "http.sock"))
+        async with httpx.AsyncClient(transport=transport) as client:
+            text = (await client.get("http://agent/metrics")).text
+        found = re.search(r"^rerank_gateway_certificate_expiry_timestamp_seconds (\S+)$", text, re.MULTILINE)
+        return found and float(found[1])
+
+    good = await until(told, "when the certificate ends")
+    assert good > time.time()
+    assert "expired" not in secure.agent.said()
+    old = secure.pairs / "old"
+    shutil.copytree(secure.pairs / "first", old)
+    certificate = (
+        "-in",
+        str(old / "tls.crt"),
+        "-out",
+        str(old / "tls.crt"),
+        "-signkey",
+        str(old / "tls.key"),
+    )
+    openssl("x509", "-days", "-1", *certificate)
+    secure.mount.write(old)
+
+    async def logged():
+        return "the TLS certificate expired at" in secure.agent.said()
+
+    await until(logged, "a word of the expired certificate")
+    assert await told() < time.time()
+
+
+def test_each_expired_certificate_is_told_once(caplog):
+    expiry = Expiry()
+    for at, now in ((None, 0), (9, 5), (9, 9), (9, 10), (None, 11), (9, 12), (20, 13), (20, 21)):
+        expiry.take(at, now)
+        assert expiry.at == at
+    assert [record.getMessage().split(",")[0] for record in caplog.records] == [
+        "the TLS certificate expired at 1970-01-01T00:00:09+00:00",
+        "the TLS certificate expired at 1970-01-01T00:00:20+00:00",
+    ]
+
+
 def without_key(directory):
     (directory / "tls.key").unlink()
 
@@ -248,8 +283,7 @@ def empty(directory):
 
 def encrypted(directory):
     key = directory / "tls.key"
-    command = ["openssl", "ec", "-aes256", "-passout", "pass:secret", "-in", str(key), "-out", str(key)]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    openssl("ec", "-aes256", "-passout", "pass:secret", "-in", str(key), "-out", str(key))
 
 
 def short(directory):

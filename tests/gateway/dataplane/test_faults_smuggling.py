@@ -22,6 +22,9 @@ def post(target: bytes) -> bytes:
 
 REFUSED = [
     pytest.param(LINE + LENGTH + LENGTH + b"\r\n" + BODY, id="the same length twice"),
+    pytest.param(LINE + HOST + LENGTH + b"\r\n" + BODY, id="the same host twice"),
+    pytest.param(LINE + b"host: b\r\n" + LENGTH + b"\r\n" + BODY, id="two hosts"),
+    pytest.param(b"GET /v1/models HTTP/1.1\r\n" + HOST + HOST + b"\r\n", id="a host twice for the list"),
     pytest.param(LINE + b"content-length: +28\r\n\r\n" + BODY, id="a length with a sign"),
     pytest.param(LINE + b"content-length: 0x1c\r\n\r\n" + BODY, id="a hexadecimal length"),
     pytest.param(LINE + b"content-length: 2 8\r\n\r\n" + BODY, id="a length with a space in it"),
@@ -57,7 +60,7 @@ ONE = [
     pytest.param(
         b"POST  /v1/rerank HTTP/1.1\r\n" + HOST + LENGTH + b"\r\n" + BODY, "/v1/rerank", id="two spaces"
     ),
-    pytest.param(LINE + HOST + LENGTH + b"\r\n" + BODY, "/v1/rerank", id="the host twice"),
+    pytest.param(LINE + b"host:\r\n" + LENGTH + b"\r\n" + BODY, "/v1/rerank", id="a host, and an empty one"),
     pytest.param(
         LINE + b"x-a: b\r\n\tfolded\r\n" + LENGTH + b"\r\n" + BODY, "/v1/rerank", id="a folded value"
     ),
@@ -119,6 +122,8 @@ def test_what_is_let_through_is_exactly_one_request_and_the_next_begins_behind_i
         ("POST", path, len(BODY)),
         ("POST", "/rerank", len(BODY)),
     ]
+    assert [one.headers.get_all("host") for one in seen[before + 1 :]] == [["a"]]
+    assert all(len(one.headers.get_all("host")) == 1 for one in seen[before:])
     named = [value for one in seen[before:] for value in one.headers.get_all("x-rerank-model")]
     assert named == ["echo", "echo"]
     assert not any(one.headers.get_all("x-rerank-cluster") for one in seen[before:])

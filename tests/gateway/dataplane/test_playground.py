@@ -1,12 +1,16 @@
 """The playground's files as a browser gets them: through the real Envoy, from the real agent."""
 
 import re
+import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, closing
 from importlib import resources
 from typing import Any
 
 import pytest
 
+from rerank_gateway import bootstrap
+from rerank_gateway.bounds import RETRY_AFTER_S
 from rerank_gateway.paths import PLAYGROUND_FILES
 
 TYPES = {
@@ -111,3 +115,36 @@ def test_the_page_of_a_gateway_whose_agent_is_away_says_to_come_back(
         for path in ("/", "/?a", "/playground/main.js"):
             away = caller.ask("GET", path)
             assert (away.status, away.error["code"]) == (503, "gateway_starting")
+
+
+def test_who_asks_for_the_page_all_the_time_keeps_the_agent_from_nothing_else(
+    keyed_gateway: Callable[..., AbstractContextManager[Any]],
+    request_head: Callable[..., bytes],
+    wait_for: Callable[[Callable[[], bool]], None],
+) -> None:
+    """The agent stands still meanwhile, so that nothing depends on how quick it is."""
+    limits = bootstrap._PAGE_LIMITS
+    at_once, waiting = limits["max_connections"], limits["max_pending_requests"]
+    with keyed_gateway() as gateway, ExitStack() as connections:
+
+        def active(cluster: str) -> int:
+            stats = gateway.administration(f"/stats?filter=^cluster.{cluster}.upstream_rq_active$")
+            return int(stats.rpartition(": ")[2])
+
+        gateway.agent.send_signal(signal.SIGSTOP)
+        asking = []
+        for _ in range(at_once + waiting):
+            asking.append(connections.enter_context(closing(gateway.caller.connect())))
+            asking[-1].sendall(request_head("GET", "/"))
+        wait_for(lambda: active("page") == at_once)
+        wait_for(lambda: active_requests(gateway) == at_once + waiting)
+        refused = gateway.caller.ask("GET", "/playground/main.js")
+        assert (refused.status, refused.error["code"]) == (429, "overloaded")
+        assert refused.headers["retry-after"] == str(RETRY_AFTER_S)
+        gateway.agent.send_signal(signal.SIGCONT)
+        assert {gateway.caller.read(each, "GET").status for each in asking} == {200}
+
+
+def active_requests(gateway: Any) -> int:
+    stats = gateway.administration("/stats?filter=^http.gateway.downstream_rq_active$")
+    return int(stats.rpartition(": ")[2])

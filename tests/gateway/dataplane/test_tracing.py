@@ -189,6 +189,17 @@ def test_what_cannot_be_a_collector_is_refused_in_words(
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["bootstrap", "envoy"])
+def test_a_share_of_spans_that_are_sent_nowhere_is_refused(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = (command, "--listen", "127.0.0.1:8080", "--socket-dir", str(tmp_path))
+    assert main([*given, "--tracing-sampling", "50"]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "name it with --tracing-endpoint" in told.err
+
+
 @pytest.mark.parametrize(
     ("endpoint", "address"),
     [

@@ -1,0 +1,25 @@
+"""Certificates of their own, made by the openssl command."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ELLIPTIC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+
+needs_openssl = pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="the openssl command makes the certificates"
+)
+
+
+def make_pair(directory: Path, name: str, *, key: tuple[str, ...] = ELLIPTIC) -> None:
+    """Write a certificate for loopback, good for two days, which says this name, and its key."""
+    directory.mkdir(parents=True, exist_ok=True)
+    files = ("-keyout", str(directory / "tls.key"), "-out", str(directory / "tls.crt"))
+    subject = ("-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
+    openssl("req", "-x509", *key, "-noenc", "-days", "2", *files, *subject)
+
+
+def openssl(*arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=60)
