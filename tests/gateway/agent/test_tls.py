@@ -15,6 +15,7 @@ import pytest
 
 from rerank_gateway import state_file
 from rerank_gateway.models import View
+from tests.support.certificates import make_pair
 from tests.support.ports import free_port
 
 pytestmark = [
@@ -23,15 +24,6 @@ pytestmark = [
 ]
 
 BODY = {"model": "m", "query": "q", "documents": ["d"]}
-
-
-def make_pair(directory, name, *, key=("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")):
-    """Write a certificate of its own for loopback, which says this name, and its key."""
-    directory.mkdir(parents=True, exist_ok=True)
-    files = ("-keyout", str(directory / "tls.key"), "-out", str(directory / "tls.crt"))
-    subject = ("-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
-    command = ["openssl", "req", "-x509", *key, "-noenc", "-days", "2", *files, *subject]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 
 @dataclass
