@@ -1,32 +1,105 @@
-"""Keys in a cluster: with the chart's default all are asked for one, and RerankConsumers say who has them."""
+"""Keys and spans in a cluster: RerankConsumers say who has a key, and `tracing` who is told of requests.
+
+All other tests have a gateway without both. One upgrade turns both on, since each replaces all gateways.
+"""
 
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from rerank_api.keys import digest_of, encoded, make_key
 from tests.cluster.harness.kube import Kube, eventually
 from tests.cluster.harness.models import quickstart
-from tests.cluster.harness.release import Release
+from tests.cluster.harness.release import NAMESPACE, Release
 from tests.cluster.harness.traffic import PANDA, ROUND, Door
-from tests.cluster.onenode.cluster import OneNode
+from tests.cluster.onenode.cluster import Cluster, OneNode
+from tests.support.otlp import CLIENT, SERVER, Collector, Span, collecting
 
 MODEL = quickstart()["metadata"]["name"]
+GATEWAYS = "app.kubernetes.io/component=gateway"
+CALLER = "00f067aa0ba902b7"
 RERANK = Path(sys.executable).with_name("rerank")
 
 
 @pytest.fixture(scope="module")
-def keyed(release: Release, models: Kube) -> Iterator[Door]:
-    """The gateway while it asks for keys; all other tests have one that does not."""
-    release.install("--set", "gateway.auth.enabled=true")
+def collector(cluster: Cluster) -> Iterator[Collector]:
+    """A collector on this machine, which the pods of our own cluster alone reach."""
+    with collecting(cluster.host if isinstance(cluster, OneNode) else "127.0.0.1") as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def keyed(release: Release, models: Kube, collector: Collector) -> Iterator[Door]:
+    """The gateway while it asks for keys and makes spans of all requests."""
+    release.install(
+        "--set", "gateway.auth.enabled=true",
+        "--set", f"tracing.endpoint={collector.url}", "--set", "tracing.sampling=100",
+        # Servers gather spans for five seconds by default.
+        "--set", "server.env[0].name=OTEL_BSP_SCHEDULE_DELAY", "--set-string", "server.env[0].value=200",
+    )  # fmt: skip
+    rolled_out(models, collector.url)
     yield release.door
     release.install()
+    rolled_out(models, None)
+
+
+def rolled_out(models: Kube, endpoint: str | None) -> None:
+    """Wait until a server takes traffic that was told of the collector, or of none."""
+
+    def told() -> bool:
+        (container,) = models.get("deployment", MODEL)["spec"]["template"]["spec"]["containers"]
+        told = {one["name"]: one.get("value") for one in container.get("env", ())}
+        return told.get("OTEL_EXPORTER_OTLP_ENDPOINT") == endpoint
+
+    eventually(told, "the operator to change the servers' variables", seconds=240)
+    models("rollout", "status", f"deployment/{MODEL}", "--timeout=240s")
+    models.ready(MODEL)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who may call while spans are made."""
+
+    door: Door
+    key: str
+
+    def ask(self, *traceparents: str | None) -> list[httpx.Response]:
+        """Rank the example once for each; without a traceparent where there is None."""
+        headers = {"Authorization": f"Bearer {self.key}"}
+        asked = [headers if given is None else {**headers, "traceparent": given} for given in traceparents]
+        with self.door.client() as client:
+            answers = [
+                client.post("/v1/rerank", json={**PANDA, "model": MODEL}, headers=one) for one in asked
+            ]
+        assert {answer.status_code for answer in answers} == {200}, answers[0].text
+        return answers
+
+    def ask_in_traces(self, flag: str, count: int = 1) -> list[str]:
+        """Ask in so many traces of the caller's own; the flag says whether it has spans made."""
+        traces = [uuid.uuid4().hex for _ in range(count)]
+        self.ask(*(f"00-{trace}-{CALLER}-{flag}" for trace in traces))
+        return traces
+
+
+@pytest.fixture
+def caller(keyed: Door, system: Kube, models: Kube, own_cluster: OneNode) -> Iterator[Caller]:
+    """One whose spans reach the collector: no server is left that makes none."""
+    eventually(lambda: len(models.pods(MODEL)) == 1, "the server without spans to end", seconds=240)
+    key = make_key()
+    system.apply(secret(key), consumer(MODEL))
+    becomes(keyed, key, 200)
+    yield Caller(keyed, key)
+    for kind in ("rerankconsumer", "secret"):
+        system("delete", kind, "search", "--ignore-not-found")
 
 
 def secret(*keys: str) -> dict[str, Any]:
@@ -87,7 +160,7 @@ def test_what_one_gateway_lets_in_counts_at_the_other(
     keyed: Door, system: Kube, own_cluster: OneNode
 ) -> None:
     key, limit, few = make_key(), 40, 8
-    pods = system.all("pods", "app.kubernetes.io/component=gateway")
+    pods = system.all("pods", GATEWAYS)
     one, other = (Door(f"{pod['status']['podIP']}:8080", keyed.host) for pod in pods)
     system.apply(secret(key), consumer(MODEL, requestsPerMinute=limit))
     try:
@@ -107,6 +180,34 @@ def test_what_one_gateway_lets_in_counts_at_the_other(
     finally:
         for kind in ("rerankconsumer", "secret"):
             system("delete", kind, "search", "--ignore-not-found")
+
+
+def test_a_policy_leaves_the_exchange_of_limits_to_the_gateways_pods_alone(keyed: Door, system: Kube) -> None:
+    """As the API server took it. What holds pods to it is the network, and this cluster's does not."""
+    gateways = {pod["metadata"]["name"]: pod for pod in system.all("pods", GATEWAYS)}
+    assert len(gateways) == 2
+    (policy,) = system.all("networkpolicies")
+    spec = policy["spec"]
+    assert spec["policyTypes"] == ["Ingress"]
+    callers, exchange = spec["ingress"]
+    assert selected(system, spec["podSelector"]) == set(gateways)
+    assert callers == {"ports": [{"port": 8080, "protocol": "TCP"}]}
+    (port,) = exchange["ports"]
+    for pod in gateways.values():
+        containers = {one["name"]: one for one in pod["spec"]["containers"]}
+        assert {one["name"]: one["containerPort"] for one in containers["agent"]["ports"]} == {
+            "counts": port["port"]
+        }
+    (peers,) = exchange["from"]
+    assert list(peers) == ["podSelector"]  # of the policy's own namespace
+    assert selected(system, peers["podSelector"]) == set(gateways)
+
+
+def selected(system: Kube, selector: dict[str, Any]) -> set[str]:
+    """Return the names of the pods that a selector of labels has."""
+    assert list(selector) == ["matchLabels"]
+    labels = ",".join(f"{name}={value}" for name, value in selector["matchLabels"].items())
+    return {pod["metadata"]["name"] for pod in system.all("pods", labels)}
 
 
 def test_the_commands_make_keys_that_count_and_take_them_away(keyed: Door, system: Kube) -> None:
@@ -132,3 +233,67 @@ def test_the_commands_make_keys_that_count_and_take_them_away(keyed: Door, syste
         key("revoke", "by-command")
     becomes(keyed, new, 401)
     assert system.find("secret", "by-command") is None
+
+
+def one(collector: Collector, wanted: Callable[[Span], bool]) -> Span:
+    """Return the only span of a kind, once it is there."""
+    (found,) = collector.wait_for(wanted)
+    return found
+
+
+def assert_whole(collector: Collector, gateway: Span) -> None:
+    """Below the gateway's span are its try of a replica, the server's span, and what the server did."""
+    assert (gateway.service, gateway.kind) == ("rerank-gateway", SERVER)
+    assert gateway.attributes["rerank.model"] == MODEL
+    assert gateway.attributes["rerank.consumer"] == f"{NAMESPACE}/search"
+    assert gateway.attributes["http.status_code"] == "200"
+    attempt = one(collector, lambda span: span.parent == gateway.id)
+    assert (attempt.service, attempt.kind) == ("rerank-gateway", CLIENT)
+    server = one(collector, lambda span: span.parent == attempt.id)
+    assert (server.service, server.kind, server.name) == ("rerank-server", SERVER, "POST /v1/rerank")
+    assert server.attributes["rerank.model"] == MODEL
+    assert server.attributes["rerank.documents"] == gateway.attributes["rerank.documents"] == "3"
+    assert server.attributes["rerank.tokens"] == gateway.attributes["rerank.tokens"] == "49"
+    steps = collector.wait_for(lambda span: span.parent == server.id, 3)
+    assert sorted(step.name for step in steps) == ["compute", "queue", "tokenize"]
+    assert {span.trace for span in (attempt, server, *steps)} == {gateway.trace}
+
+
+def test_a_request_in_its_callers_trace_is_a_span_of_the_gateway_and_one_of_the_server_below_it(
+    caller: Caller, collector: Collector
+) -> None:
+    (trace,) = caller.ask_in_traces("01")
+    gateway = one(collector, lambda span: span.trace == trace and span.parent == CALLER)
+    assert_whole(collector, gateway)
+
+
+def test_a_request_without_a_trace_begins_one(caller: Caller, collector: Collector) -> None:
+    (answer,) = caller.ask(None)
+    request = answer.headers["x-request-id"]
+    gateway = one(
+        collector,
+        lambda span: span.attributes.get("guid:x-request-id") == request and span.kind == SERVER,
+    )
+    assert gateway.parent == ""
+    assert_whole(collector, gateway)
+
+
+def test_a_caller_that_wants_no_spans_gets_none_of_gateway_or_server(
+    caller: Caller, collector: Collector
+) -> None:
+    unwanted = caller.ask_in_traces("00", ROUND)
+    wanted = caller.ask_in_traces("01", ROUND)
+    # What was made before is sent before, by each gateway and by the server.
+    for trace in wanted:
+        collector.wait_for(lambda span, trace=trace: span.trace == trace and span.service == "rerank-server")
+        collector.wait_for(
+            lambda span, trace=trace: span.trace == trace and span.service == "rerank-gateway", 2
+        )
+    assert [span for span in collector.spans if span.trace in unwanted] == []
+
+
+def test_no_span_holds_a_text_of_the_request_or_its_key(caller: Caller, collector: Collector) -> None:
+    (trace,) = caller.ask_in_traces("01")
+    assert_whole(collector, one(collector, lambda span: span.trace == trace and span.parent == CALLER))
+    texts = (PANDA["query"], *PANDA["documents"][1:], caller.key)
+    assert [text for text in texts if any(text.encode() in raw for raw in collector.raw)] == []
