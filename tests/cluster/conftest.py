@@ -3,6 +3,8 @@
 import re
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -62,7 +64,20 @@ def system(release: Release) -> Kube:
 @pytest.fixture
 def kube(release: Release, request: pytest.FixtureRequest) -> Iterator[Kube]:
     """A namespace of the test's own; nothing may be stuck in it at the end."""
-    words = re.sub("[^a-z]+", "-", request.node.name.lower())[:30].strip("-")
+    with _namespace(release, request) as kube:
+        yield kube
+
+
+@pytest.fixture(scope="module")
+def shared_kube(release: Release, request: pytest.FixtureRequest) -> Iterator[Kube]:
+    """A namespace that all tests of a module share."""
+    with _namespace(release, request) as kube:
+        yield kube
+
+
+@contextmanager
+def _namespace(release: Release, request: pytest.FixtureRequest) -> Iterator[Kube]:
+    words = re.sub("[^a-z]+", "-", Path(request.node.name.lower()).stem)[:30].strip("-")
     kube = Kube(release.cluster, f"{words}-{uuid.uuid4().hex[:4]}")
     kube.create()
     yield kube

@@ -5,18 +5,11 @@ import time
 
 from tests.cluster.harness.kube import BUILT, Kube, eventually
 from tests.cluster.harness.models import model, quickstart
-from tests.cluster.harness.traffic import Door, Traffic, traffic
+from tests.cluster.harness.traffic import Door, assert_none_failed, traffic
 from tests.cluster.onenode.cluster import OneNode
 
 NAME = quickstart()["metadata"]["name"]
 API_AWAY_S = 600 if os.environ.get("RERANK_NIGHTLY") == "1" else 60
-
-
-def assert_none_failed(seen: Traffic, at_least: int = 20) -> None:
-    """Every request was answered, and there were some."""
-    print(dict(seen.outcomes))
-    assert seen.failures == []
-    assert seen.answered >= at_least
 
 
 def served(kube: Kube, door: Door, **spec: object) -> None:

@@ -14,6 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 SERVER, CLIENT = 2, 3
 WAIT_S = 120.0
+"""Many times the five seconds after which a server sends its spans, or the one second of Envoy."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class Collector:
 
 
 @contextmanager
-def collecting() -> Iterator[Collector]:
-    """Run a collector on loopback."""
+def collecting(host: str = "127.0.0.1") -> Iterator[Collector]:
+    """Run a collector on one of this machine's addresses."""
     collector = Collector("")
 
     class Receiver(BaseHTTPRequestHandler):
@@ -71,8 +72,8 @@ def collecting() -> Iterator[Collector]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
-        collector.url = f"http://127.0.0.1:{server.server_port}"
+    with ThreadingHTTPServer((host, 0), Receiver) as server:
+        collector.url = f"http://{host}:{server.server_port}"
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         try:
             yield collector

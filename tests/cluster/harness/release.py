@@ -28,6 +28,8 @@ class Release:
     """One installed release."""
 
     cluster: Cluster
+    name: str = NAME
+    namespace: str = NAMESPACE
 
     @property
     def door(self) -> Door:
@@ -45,17 +47,17 @@ class Release:
         Until then a request may still reach a gateway that was told otherwise.
         """
         self._helm(
-            "upgrade", "--install", NAME, str(CHART), "--create-namespace", "--values", str(VALUES),
+            "upgrade", "--install", self.name, str(CHART), "--create-namespace", "--values", str(VALUES),
             "--wait", "--timeout", "10m", *self._with_image_versions(), *more,
         )  # fmt: skip
         eventually(lambda: not self._ending(), "the replaced pods to end", self._ending, seconds=600)
 
     def uninstall(self) -> None:
         """Remove it, as a user does."""
-        self._helm("uninstall", NAME, "--wait", "--timeout", "10m")
+        self._helm("uninstall", self.name, "--wait", "--timeout", "10m")
 
     def _ending(self) -> list[str]:
-        pods = [pod["metadata"] for pod in Kube(self.cluster, NAMESPACE).all("pods")]
+        pods = [pod["metadata"] for pod in Kube(self.cluster, self.namespace).all("pods")]
         return [pod["name"] for pod in pods if "deletionTimestamp" in pod]
 
     def _with_image_versions(self) -> list[str]:
@@ -72,7 +74,7 @@ class Release:
     def _helm(self, *arguments: str) -> None:
         command = [
             str(self.cluster.bin / "helm"), "--kubeconfig", str(self.cluster.kubeconfig),
-            "--namespace", NAMESPACE, *arguments,
+            "--namespace", self.namespace, *arguments,
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"

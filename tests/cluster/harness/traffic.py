@@ -62,6 +62,11 @@ class Door:
             return [_models(client) for _ in range(ROUND)]
 
 
+def best_score(answer: httpx.Response) -> float:
+    """Return the score of the first of the ranking, to two digits."""
+    return round(float(answer.json()["results"][0]["relevance_score"]), 2)
+
+
 def _rank(client: httpx.Client, model: str | None, **more: Any) -> httpx.Response:
     body = {**PANDA, "model": model, **more}
     return client.post("/v1/rerank", json={name: value for name, value in body.items() if value is not None})
@@ -77,6 +82,7 @@ class Traffic:
 
     outcomes: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+    _best: Counter[float] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event = field(default_factory=threading.Event)
 
@@ -85,12 +91,23 @@ class Traffic:
         """Return how many requests were answered with a ranking so far."""
         return self.outcomes["200"]
 
+    @property
+    def best(self) -> Counter[float]:
+        """Return how many answers had which best score so far: it tells models apart that share a name."""
+        with self._lock:
+            return Counter(self._best)
+
     def note(self, outcome: str, detail: str) -> None:
-        """Count one request."""
+        """Count one request that failed."""
         with self._lock:
             self.outcomes[outcome] += 1
-            if outcome != "200":
-                self.failures.append(f"{time.strftime('%H:%M:%S')} {detail}")
+            self.failures.append(f"{time.strftime('%H:%M:%S')} {detail}")
+
+    def note_ranking(self, score: float) -> None:
+        """Count one request that was answered with a ranking."""
+        with self._lock:
+            self.outcomes["200"] += 1
+            self._best[score] += 1
 
     def run(self, door: Door, model: str) -> None:
         """Be one client until told to stop."""
@@ -102,7 +119,10 @@ class Traffic:
                 except httpx.HTTPError as error:
                     self.note(type(error).__name__, repr(error))
                 else:
-                    self.note(str(answer.status_code), f"{answer.status_code} {answer.text[:300]}")
+                    if answer.status_code == 200:
+                        self.note_ranking(best_score(answer))
+                    else:
+                        self.note(str(answer.status_code), f"{answer.status_code} {answer.text[:300]}")
                 time.sleep(0.02)  # there are two cores for all of the cluster
 
     def stop(self) -> None:
@@ -123,3 +143,10 @@ def traffic(door: Door, model: str, clients: int = 8) -> Iterator[Traffic]:
         seen.stop()
         for thread in threads:
             thread.join()
+
+
+def assert_none_failed(seen: Traffic, at_least: int = 20) -> None:
+    """Every request was answered, and there were some."""
+    print(dict(seen.outcomes))
+    assert seen.failures == []
+    assert seen.answered >= at_least

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rerank_gateway.bootstrap import ADS_CLUSTER, AGENT_CLUSTER
+from rerank_gateway.bootstrap import ADS_CLUSTER, AGENT_CLUSTER, PAGE_CLUSTER
 from rerank_gateway.clusters import name_cluster
 from rerank_gateway.resources import stat_name
 
@@ -71,6 +71,7 @@ def test_a_model_is_one_label_of_few_metrics_however_many_dots_its_name_has(
         *labels.values(),
         ADS_CLUSTER,
         AGENT_CLUSTER,
+        PAGE_CLUSTER,
     }
     assert {sample.name for sample in of_clusters} <= KINDS
     requests = {s.labels[CLUSTER_LABEL]: s.value for s in of_clusters if s.name == REQUESTS}
