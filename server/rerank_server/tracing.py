@@ -88,28 +88,29 @@ class RequestTracer:
         for exporter in exporters:
             self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("rerank_server")
-        self._spans: dict[int, Span] = {}
+        self._spans: dict[int, tuple[Span, int]] = {}
 
     def begun(self, facts: Facts) -> None:
         """Start a request's span."""
         from opentelemetry.propagate import extract
         from opentelemetry.trace import SpanKind
 
+        zero = _zero_of_the_monotonic_clock()
         span = self._tracer.start_span(
             f"{facts.method} {facts.path}",
             extract(facts.headers),
             SpanKind.SERVER,
             {"http.request.method": facts.method, "http.route": facts.path},
-            start_time=_wall_clock(facts.began),
+            start_time=_wall_clock(facts.began, zero),
         )
         facts.trace_id = f"{span.get_span_context().trace_id:032x}"
-        self._spans[id(facts)] = span
+        self._spans[id(facts)] = span, zero
 
     def ended(self, facts: Facts) -> None:
         """End it, with what has become known."""
         from opentelemetry.trace import StatusCode, set_span_in_context
 
-        span = self._spans.pop(id(facts))
+        span, zero = self._spans.pop(id(facts))
         known = {
             "http.response.status_code": facts.status,
             "rerank.face": facts.face,
@@ -123,9 +124,9 @@ class RequestTracer:
             span.set_status(StatusCode.ERROR)
         context = set_span_in_context(span)
         for step in facts.steps:
-            child = self._tracer.start_span(step.name, context, start_time=_wall_clock(step.began))
-            child.end(_wall_clock(step.ended))
-        span.end(_wall_clock(facts.ended))
+            child = self._tracer.start_span(step.name, context, start_time=_wall_clock(step.began, zero))
+            child.end(_wall_clock(step.ended, zero))
+        span.end(_wall_clock(facts.ended, zero))
 
     def close(self) -> None:
         """Send what has not been sent; takes at most as long as OTEL_EXPORTER_OTLP_TIMEOUT says."""
@@ -153,6 +154,15 @@ def _provider() -> "TracerProvider":
     return TracerProvider(resource=ours.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
 
 
-def _wall_clock(monotonic: float) -> int:
+def _zero_of_the_monotonic_clock() -> int:
+    """Return when it began, in nanoseconds since 1970.
+
+    Read once a request: between two readings the thread may have to wait, or somebody set the clock, and a
+    part of the work would seem to begin before the request.
+    """
+    return time.time_ns() - time.monotonic_ns()
+
+
+def _wall_clock(monotonic: float, zero: int) -> int:
     """Return nanoseconds since 1970 for a moment of the monotonic clock, which spans are not told in."""
-    return time.time_ns() - round((time.monotonic() - monotonic) * 1e9)
+    return zero + round(monotonic * 1e9)

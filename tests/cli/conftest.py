@@ -155,8 +155,12 @@ class Runner:
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        code = self.process.wait(120)
-        self._reader.join(120)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Return the exit code, once it has ended and all its output is read."""
+        code = self.process.wait(READY_S)
+        self._reader.join(READY_S)
         return code
 
     def _read(self) -> None:

@@ -28,10 +28,11 @@ def test_everything_that_was_written_comes_in_order() -> None:
     output = text_output(writer)
     for number in range(100):
         output.write(f"{number}\n")
-    output.close()
-    os.close(writer)
-    assert [int(line) for line in os.read(reader, 65536).split()] == list(range(100))
-    os.close(reader)
+    with os.fdopen(reader, encoding="ascii") as lines:
+        assert [int(next(lines)) for _ in range(100)] == list(range(100))
+        output.close()
+        os.close(writer)
+        assert lines.read() == ""
 
 
 def test_a_reader_that_is_gone_is_no_error() -> None:

@@ -58,13 +58,14 @@ class Load:
     def _send(self) -> None:
         body = {"model": self._model, "query": "a panda", "documents": ["a bear", "hi"]}
         with httpx.Client(trust_env=False, timeout=120) as client:
-            while not self._stop.is_set():
+            while True:  # at least once, however soon the block ends
                 try:
                     answer = client.post(f"{self._url}/v1/rerank", json=body)
                     self.answers[f"{answer.status_code}" if answer.status_code == 200 else answer.text] += 1
                 except httpx.HTTPError as error:
                     self.answers[repr(error)] += 1
-                self._stop.wait(0.1)
+                if self._stop.wait(0.1):
+                    return
 
 
 def two_servers(running: Any) -> list[int] | None:

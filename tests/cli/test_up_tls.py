@@ -38,7 +38,7 @@ def test_a_request_is_tried_and_others_are_answered_over_tls(
         asked = [RERANK, "query", "a panda", "a bear", "--model", "tiny", "--url", url]
         known = {name: value for name, value in os.environ.items() if name != "SSL_CERT_FILE"}
         return subprocess.run(
-            asked, capture_output=True, text=True, check=False, timeout=60, env={**known, **environment}
+            asked, capture_output=True, text=True, check=False, timeout=120, env={**known, **environment}
         )
 
     trusting = ask(SSL_CERT_FILE=str(certificate / "tls.crt"))

@@ -23,7 +23,7 @@ def state(tmp_path: Path) -> State:
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     yield child
     child.kill()
     child.wait()

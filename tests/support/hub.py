@@ -254,7 +254,7 @@ class Handler(BaseHTTPRequestHandler):
     def _hang_up(self) -> None:
         self.close_connection = True
         if self.fault_now and self.fault_now.cut_when:
-            self.fault_now.cut_when.wait(30)
+            self.fault_now.cut_when.wait(240)
         if self.fault_now and self.fault_now.reset:
             # Closing with a zero linger time sends RST in place of FIN.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,15 +107,22 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(folder: Path, content: dict[str, Any], *options: str, **environment: str) -> Iterator[Server]:
+def running(
+    folder: Path,
+    content: dict[str, Any],
+    *options: str,
+    program: Sequence[str] = ("-m", "rerank_server"),
+    **environment: str,
+) -> Iterator[Server]:
     """Start a server of this manifest; kill it at the end if it still runs, and print its log.
 
-    It sees no network and, of the variables of OpenTelemetry, those that are given.
+    It sees no network and, of the variables of OpenTelemetry, those that are given. `program` is what Python
+    is given to run.
     """
     (folder / "model.json").write_text(json.dumps(content), "utf-8")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     with socket.create_server(("127.0.0.1", 0)) as listener, (folder / "log").open("wb") as log:
-        command = [sys.executable, "-m", "rerank_server", "--manifest", str(folder / "model.json")]
+        command = [sys.executable, *program, "--manifest", str(folder / "model.json")]
         process = subprocess.Popen(
             [*command, "--fd", str(listener.fileno()), *options],
             pass_fds=(listener.fileno(),),

@@ -25,7 +25,7 @@ from rerank_gateway.models import Endpoint, ServedModel, View
 from rerank_gateway.state_file import StateFileSource
 from tests.support.replicas import Replica
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 @pytest.fixture
@@ -275,6 +275,15 @@ class Load:
 
     answers: int = 0
     failures: list[str] = field(default_factory=list)
+
+    async def goes_on(self) -> None:
+        """Wait until so many more answers are there that they cannot have been under way before."""
+        before = self.answers
+
+        async def more() -> bool:
+            return self.answers >= before + 20
+
+        await until(more, "20 more answers")
 
 
 @pytest.fixture

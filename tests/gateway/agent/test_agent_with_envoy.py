@@ -83,12 +83,13 @@ async def test_no_request_fails_while_100_models_come_and_go(agent_process, envo
             agent_process.publish(established, *(served(f"m{i}", other.port) for i in range(100)))
             await envoy.answers("m0", "other")
             await envoy.answers("m99", "other")
+            await seen.goes_on()
             agent_process.publish(established)
             await envoy.lacks("m99")
             await envoy.lacks("m0")
+            await seen.goes_on()
 
     assert seen.failures == []
-    assert seen.answers > 100
 
 
 async def test_a_killed_agent_that_comes_back_removes_nothing_and_fails_no_request(
@@ -107,20 +108,22 @@ async def test_a_killed_agent_that_comes_back_removes_nothing_and_fails_no_reque
         await agent_process.start()
         agent_process.publish(*world, served("d", first.port))
         await envoy.answers("d", "first")
+        await seen.goes_on()
         assert await envoy.stat(removed) == 0
         modified = await envoy.stat("cluster_manager.cluster_modified")
 
         await agent_process.end(signal.SIGKILL)
         agent_process.publish(served("a", first.port), served("b", second.port), served("e", second.port))
         await envoy.answers("c", "first")  # while the agent is away, what was known is served
+        await seen.goes_on()
         await agent_process.start()
         await envoy.answers("e", "second")
         await envoy.answers("b", "second")
         await envoy.lacks("c")
         await envoy.lacks("d")
+        await seen.goes_on()
 
     assert seen.failures == []
-    assert seen.answers > 100
     assert await envoy.stat(removed) == 2
     assert await envoy.stat("cluster_manager.cluster_modified") == modified, (
         "unchanged clusters were sent again"

@@ -19,6 +19,8 @@ from tests.support.replicas import Replica
 pytestmark = pytest.mark.anyio
 
 MIB = 1024 * 1024
+HOLD_S = 280
+"""How long a request is held, and an answer waited for, unless that is what a test is about."""
 
 
 class Ranker(Replica):
@@ -63,9 +65,9 @@ class Callers:
 
     def __init__(self, url: str, http_socket: Path) -> None:
         limits = httpx.Limits(max_connections=None)
-        self.client = httpx.AsyncClient(verify=False, base_url=url, limits=limits, timeout=60)
+        self.client = httpx.AsyncClient(verify=False, base_url=url, limits=limits, timeout=HOLD_S)
         transport = httpx.AsyncHTTPTransport(uds=str(http_socket))
-        self.agent = httpx.AsyncClient(transport=transport, base_url="http://agent")
+        self.agent = httpx.AsyncClient(transport=transport, base_url="http://agent", timeout=HOLD_S)
 
     async def post(self, body: bytes, path: str = "/v1/rerank", **more: object) -> httpx.Response:
         return await self.client.post(path, content=body, **more)
@@ -87,7 +89,7 @@ async def callers(agent_process, gateway, socket_dir, until) -> AsyncIterator[Ca
 
     async def start(*models: object, options: tuple[str, ...] = ()) -> Callers:
         agent_process.publish(*models)
-        agent_process.arguments = [*agent_process.arguments, *options]
+        agent_process.arguments = [*agent_process.arguments, "--hold-s", str(HOLD_S), *options]
         await agent_process.start()
         await gateway.start()
         made.append(Callers(gateway.url, socket_dir / "http.sock"))

@@ -29,6 +29,16 @@ PATIENCE_S = 120
 BODY = {"model": "m", "query": "q", "documents": ["d"]}
 
 
+async def active(pod):
+    """Say whether Envoy has a request that is not answered."""
+    transport = httpx.AsyncHTTPTransport(uds=str(pod.admin))
+    async with httpx.AsyncClient(transport=transport, timeout=PATIENCE_S) as client:
+        told = await client.get(
+            "http://envoy/stats", params={"filter": r"^http\.gateway\.downstream_rq_active$"}
+        )
+    return int(told.text.split(": ")[1]) > 0
+
+
 def command(pid):
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
@@ -80,6 +90,22 @@ class Pod:
         return hook, await self.envoy.end(signal.SIGTERM), await agent
 
 
+@contextlib.asynccontextmanager
+async def under_way(url):
+    """Have a request under way, whose body is not complete before the block ends; it is answered with 200."""
+    host, port = url.removeprefix("http://").split(":")
+    body = json.dumps(BODY).encode()
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST /v1/rerank HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body[:-1])
+    await writer.drain()
+    yield
+    writer.write(body[-1:])
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+    await writer.wait_closed()
+
+
 @pytest.fixture
 async def pod(socket_dir, process, replica, served, until):
     """A pod whose model `m` has one replica."""
@@ -129,15 +155,17 @@ async def test_a_draining_envoy_says_so_takes_requests_a_while_and_closes_kept_c
     async with httpx.AsyncClient(verify=False, base_url=pod.url, limits=limits, timeout=PATIENCE_S) as client:
         before = await client.post("/v1/rerank", json=BODY)
         assert "connection" not in before.headers
-        await pod.pre_stop.start()
 
         async def draining():
             return (await client.get("/healthz")).status_code == 503
 
-        await until(draining, "the health check to fail")
-        assert (await client.get("/healthz")).json() == {"status": "draining"}
-        answer = await client.post("/v1/rerank", json=BODY)
-        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+        async with under_way(pod.url):  # so that the drain goes on, however long all of this takes
+            await until(lambda: active(pod), "Envoy to have the request")
+            await pod.pre_stop.start()
+            await until(draining, "the health check to fail")
+            assert (await client.get("/healthz")).json() == {"status": "draining"}
+            answer = await client.post("/v1/rerank", json=BODY)
+            assert (answer.status_code, answer.headers["connection"]) == (200, "close")
         assert await pod.pre_stop.child.wait() == 0
         with pytest.raises(httpx.ConnectError):
             await client.get("/healthz")
@@ -370,6 +398,10 @@ async def test_a_rolling_restart_behind_an_ingress_that_notices_late_fails_no_re
             await asyncio.sleep(1)  # until here requests are still sent to it
             ingress.send_to(*(pod for pod in serving_now if pod is not old))
             assert await stopping == (0, 0, 0)
+
+        async def enough():
+            return len(answers) > 100
+
+        await until(enough, "more than 100 answers")
         over.set()
-    assert len(answers) > 100
     assert failures == []

@@ -289,10 +289,12 @@ async def test_a_source_tells_a_burst_as_one_view_and_nothing_that_changes_no_vi
                 yield event("MODIFIED", rerank_model("a", spec={"replicas": 2}), "200")
                 await asyncio.sleep(0.1)
                 yield event("MODIFIED", rerank_model("a", spec={"replicas": 3}), "201")
+                taken.set()
                 await asyncio.Event().wait()
             else:
                 await asyncio.Event().wait()
 
+    taken = asyncio.Event()
     changes, views, told_one = asyncio.Event(), [], asyncio.Queue()
     source = KubernetesSource(Cluster([]))
 
@@ -307,7 +309,8 @@ async def test_a_source_tells_a_burst_as_one_view_and_nothing_that_changes_no_vi
     assert [len(view.models) for view in views] == [1]
     changes.set()
     await asyncio.wait_for(told_one.get(), 120)
-    await asyncio.sleep(0.4)
+    await asyncio.wait_for(taken.wait(), 120)
+    await asyncio.sleep(0.4)  # what changes no view would be told within that
     assert [len(view.models) for view in views] == [1, 101]
     following.cancel()
     with contextlib.suppress(asyncio.CancelledError):

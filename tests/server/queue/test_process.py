@@ -6,19 +6,75 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.servers import Server
+from tests.support.servers import WAIT_S, Server, manifest, running
 
 LONG = "The giant panda is a bear species endemic to China, and it eats bamboo all day long. " * 10
 
 Start = Callable[..., Server]
+
+HELD = """
+import sys
+import time
+from pathlib import Path
+
+from rerank_server import batching, process
+
+compute = batching.Batcher._compute
+
+def wait(self, parts):
+    while Path("{gate}").exists():
+        Path("{gate}-reached").touch()
+        time.sleep(0.01)
+    compute(self, parts)
+
+batching.Batcher._compute = wait
+process.main(sys.argv[1:])
+"""
+"""A server that computes no batch while there is a file."""
+
+
+class Gate:
+    """A file that holds the batches of a server up, so that what it has let in cannot be answered."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.reached = path.with_name(f"{path.name}-reached")
+        """There once a batch has been held up."""
+
+    def close(self) -> None:
+        """Let no batch begin from now on."""
+        self.path.touch()
+
+    def open(self) -> None:
+        """Compute what has waited."""
+        self.path.unlink()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    """The gate of the server that `start_held` starts, open."""
+    return Gate(tmp_path / "gate")
+
+
+@pytest.fixture
+def start_held(tmp_path: Path, gate: Gate) -> Iterator[Start]:
+    """Start ready servers of the quickstart's model that compute only while the gate is open."""
+    with contextlib.ExitStack() as servers:
+
+        def start(*options: str) -> Server:
+            program = ("-c", HELD.format(gate=gate.path))
+            server = servers.enter_context(running(tmp_path, manifest(), *options, program=program))
+            server.wait_for("ready")
+            return server
+
+        yield start
 
 
 def documents(number: int, count: int) -> list[str]:
@@ -37,11 +93,35 @@ def metric(page: str, name: str) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if line.startswith(name))
 
 
-def test_an_overloaded_server_refuses_with_retry_after_and_answers_whom_it_let_in(start: Start) -> None:
-    server = start("--queue-tokens", "2000", "--workers", "2")
+def until_metric(server: Server, name: str, holds: Callable[[float], bool]) -> None:
+    """Wait until a metric is as it should be."""
+    server.until(lambda _: holds(metric(server.metrics(), name)))
+
+
+def let_in(server: Server, count: int) -> None:
+    """Wait until so many requests have been let in and are not answered."""
+    until_metric(server, "rerank_requests_in_flight", lambda so_far: so_far == count)
+
+
+def end(server: Server, gate: Gate) -> int:
+    """Send SIGTERM, let what is in be computed only then, and return the exit status."""
+    server.process.send_signal(signal.SIGTERM)
+    gate.open()
+    return server.process.wait(WAIT_S)
+
+
+def test_an_overloaded_server_refuses_with_retry_after_and_answers_whom_it_let_in(
+    start_held: Start, gate: Gate
+) -> None:
+    server = start_held("--queue-tokens", "2000", "--workers", "2")
     assert server.status()["workers"].startswith("2 workers of ")
+    gate.close()
     with ThreadPoolExecutor(40) as callers:
-        answers = list(callers.map(lambda number: rerank(server, documents(number, 4)), range(120)))
+        asked = [callers.submit(rerank, server, documents(number, 4)) for number in range(120)]
+        until_metric(server, "rerank_rejected_total", lambda refused: refused > 0)
+        gate.open()
+        answers = [each.result() for each in asked]
+    let_in(server, 0)
     statuses = [status for status, _, _ in answers]
     assert set(statuses) == {200, 429}
     for status, headers, body in answers:
@@ -97,22 +177,29 @@ def test_a_body_that_does_not_arrive_in_time_is_given_up(start: Start) -> None:
     assert server.end() == 0
 
 
-def test_a_caller_that_hangs_up_leaves_the_queue(start: Start) -> None:
-    server = start()
+def test_a_caller_that_hangs_up_leaves_the_queue(start_held: Start, gate: Gate) -> None:
+    server = start_held()
+    batches = metric(server.metrics(), "rerank_batch_seconds_count")
+    gate.close()
     with contextlib.closing(server.connect()) as connection:
-        batches = metric(server.metrics(), "rerank_batch_seconds_count")
         connection.request("POST", "/v1/rerank", body_of(documents(1, 1500)))
-        server.until(lambda _: metric(server.metrics(), "rerank_batch_seconds_count") > batches)
+        server.until(lambda _: gate.reached.exists())
         assert server.status()["queuedTokens"] > 0
+    until_metric(server, 'rerank_pairs_total{face="jina",outcome="gone"}', lambda pairs: pairs == 1500)
+    assert metric(server.metrics(), 'rerank_tokens_total{face="jina",outcome="gone"}') > 1500
     server.until(lambda status: status["queuedTokens"] == 0)
-    page = server.metrics()
-    assert metric(page, 'rerank_pairs_total{face="jina",outcome="gone"}') == 1500
-    assert metric(page, 'rerank_tokens_total{face="jina",outcome="gone"}') > 1500
+    let_in(server, 0)
+    gate.open()
+    assert rerank(server, ["a panda"])[0] == 200
+    most = batches + 3  # those that were under way, one a worker, and the last
+    assert metric(server.metrics(), "rerank_batch_seconds_count") <= most
     assert server.end() == 0
 
 
-def test_sigterm_under_load_answers_everything_that_was_let_in_and_exits_with_0(start: Start) -> None:
-    server = start()
+def test_sigterm_under_load_answers_everything_that_was_let_in_and_exits_with_0(
+    start_held: Start, gate: Gate
+) -> None:
+    server = start_held("--queue-tokens", "1000000")
     stop, answers, refused = threading.Event(), list[tuple[int, int, bool]](), list[OSError]()
 
     def call(number: int) -> None:
@@ -133,8 +220,10 @@ def test_sigterm_under_load_answers_everything_that_was_let_in_and_exits_with_0(
     callers = [threading.Thread(target=call, args=(number,)) for number in range(8)]
     for caller in callers:
         caller.start()
-    server.until(lambda status: status["queuedTokens"] > 2000)
-    assert server.end() == 0
+    until_metric(server, 'rerank_pairs_total{face="jina",outcome="ok"}', lambda pairs: pairs > 0)
+    gate.close()
+    let_in(server, len(callers))
+    assert end(server, gate) == 0
     stop.set()
     for caller in callers:
         caller.join()
@@ -143,14 +232,13 @@ def test_sigterm_under_load_answers_everything_that_was_let_in_and_exits_with_0(
     assert any(status == 200 and closes for status, _, closes in answers), "answered on the way out"
 
 
-def test_sigterm_costs_none_of_the_requests_that_are_in(start: Start) -> None:
-    server = start()
+def test_sigterm_costs_none_of_the_requests_that_are_in(start_held: Start, gate: Gate) -> None:
+    server = start_held("--queue-tokens", "1000000")
+    gate.close()
     with ThreadPoolExecutor(12) as callers:
         asked = [callers.submit(rerank, server, documents(number, 20)) for number in range(12)]
-        while metric(server.metrics(), "rerank_requests_in_flight") < len(asked):
-            assert not any(each.done() for each in asked), "all of them are in at once"
-            time.sleep(0.02)
-        assert server.end() == 0
+        let_in(server, len(asked))
+        assert end(server, gate) == 0
         answers = [each.result() for each in asked]
     assert [(status, len(body["results"])) for status, _, body in answers] == [(200, 20)] * 12
 
@@ -187,8 +275,8 @@ process.main(sys.argv[1:])
 def test_sigterm_ends_a_server_that_is_not_ready_whatever_its_threads_are_at(
     module: str, name: str, tmp_path: Path
 ) -> None:
-    manifest = tmp_path / "model.json"
-    manifest.write_text(
+    file = tmp_path / "model.json"
+    file.write_text(
         json.dumps(
             {
                 "apiVersion": "rerank.dev/v1alpha1",
@@ -199,13 +287,13 @@ def test_sigterm_ends_a_server_that_is_not_ready_whatever_its_threads_are_at(
         )
     )
     code = STUCK.format(module=module, name=name)
-    command = [sys.executable, "-c", code, "--manifest", str(manifest), "--port", "0"]
+    command = [sys.executable, "-c", code, "--manifest", str(file), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"stuck\n"
             process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0
+            assert process.wait(WAIT_S) == 0
         finally:
             process.kill()
 

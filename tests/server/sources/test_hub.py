@@ -175,7 +175,7 @@ def run_in_a_fresh_process(hub, cache, **environment):
         env=os.environ | {"HF_ENDPOINT": hub.url} | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 

@@ -30,7 +30,7 @@ def install(tmp_path, monkeypatch):
             archive.writestr(f"{info}/RECORD", "".join(f"{path},,\n" for path in [*parts, f"{info}/RECORD"]))
         site = tmp_path / "site"
         pip = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--offline", "--no-deps"]
-        subprocess.run([*pip, "--target", site, wheel], check=True, timeout=60)
+        subprocess.run([*pip, "--target", site, wheel], check=True, timeout=240)
         monkeypatch.syspath_prepend(site)
         return site
 
