@@ -206,7 +206,7 @@ def test_sigterm_under_load_answers_everything_that_was_let_in_and_exits_with_0(
         with contextlib.closing(server.connect()) as connection:
             while not stop.is_set():
                 try:
-                    connection.request("POST", "/v1/rerank", body_of(documents(number, 20)))
+                    connection.request("POST", "/v1/rerank", body_of(documents(number, 5)))
                     response = connection.getresponse()
                     body = json.loads(response.read())
                 except OSError as error:
@@ -227,7 +227,7 @@ def test_sigterm_under_load_answers_everything_that_was_let_in_and_exits_with_0(
     stop.set()
     for caller in callers:
         caller.join()
-    assert {(status, results) for status, results, _ in answers} <= {(200, 20), (503, 0)}
+    assert {(status, results) for status, results, _ in answers} <= {(200, 5), (503, 0)}
     assert len(refused) + sum(closes for _, _, closes in answers) >= 8, "every connection came to its end"
     assert any(status == 200 and closes for status, _, closes in answers), "answered on the way out"
 
@@ -236,11 +236,11 @@ def test_sigterm_costs_none_of_the_requests_that_are_in(start_held: Start, gate:
     server = start_held("--queue-tokens", "1000000")
     gate.close()
     with ThreadPoolExecutor(12) as callers:
-        asked = [callers.submit(rerank, server, documents(number, 20)) for number in range(12)]
+        asked = [callers.submit(rerank, server, documents(number, 5)) for number in range(12)]
         let_in(server, len(asked))
         assert end(server, gate) == 0
         answers = [each.result() for each in asked]
-    assert [(status, len(body["results"])) for status, _, body in answers] == [(200, 20)] * 12
+    assert [(status, len(body["results"])) for status, _, body in answers] == [(200, 5)] * 12
 
 
 STUCK = """
