@@ -18,7 +18,7 @@ from rerank_api.faces import MODEL_HEADER
 from rerank_gateway.auth import CONSUMER_METADATA, RBAC_METADATA
 from rerank_gateway.limits import OWES_NOTHING, RATE_LIMITED, REFUSAL_METADATA
 from rerank_gateway.metering import Use
-from rerank_gateway.usage import DOCUMENTS, NAMESPACE, SERVED_BY, STILL_S, TOKENS
+from rerank_gateway.usage import DOCUMENTS, FIRST_WORD_BEFORE_S, NAMESPACE, SERVED_BY, STILL_S, TOKENS
 
 # The generated classes carry no type information: to the type checker these are Any.
 Entry: TypeAlias = accesslog_pb2.HTTPAccessLogEntry
@@ -79,7 +79,7 @@ def use_of(entry: Entry) -> Use:
     """
     metadata = entry.common_properties.metadata
     ended = entry.common_properties.access_log_type == accesslog_pb2.DownstreamEnd
-    periods = entry.common_properties.duration.ToTimedelta().total_seconds() / STILL_S
+    lasted_s = entry.common_properties.duration.ToTimedelta().total_seconds()
     return Use(
         consumer=_consumer(metadata),
         model=entry.request.request_headers.get(MODEL_HEADER, ""),
@@ -90,7 +90,7 @@ def use_of(entry: Entry) -> Use:
         served_by=entry.common_properties.custom_tags.get(SERVED_BY, ""),
         sent=entry.common_properties.upstream_remote_address.HasField("socket_address"),
         ended=ended,
-        counts=(periods < 1 if ended else periods < 2) and not _is_refused(entry),
+        counts=lasted_s < (STILL_S if ended else FIRST_WORD_BEFORE_S) and not _is_refused(entry),
     )
 
 

@@ -32,6 +32,9 @@ FLUSH: Final = "0.100s"
 
 STILL_S: Final = 0.5
 """How often Envoy tells of a request that goes on, in seconds: so that long ones count before they end."""
+FIRST_WORD_BEFORE_S: Final = 1.75 * STILL_S
+"""The first such word comes after `STILL_S` and the second after twice that; from a busy Envoy later, or a
+little earlier, since it sets a timer by the time at which it last looked for events."""
 
 _TYPES = "type.googleapis.com/envoy.extensions"
 
@@ -69,8 +72,8 @@ def usage_log(agent_grpc_cluster: str) -> Json:
 
     It does so at a request's end, and once after `STILL_S` (with `TOLD_WHILE_IT_GOES_ON` for the listener).
     """
-    twice_ms = {"default_value": round(STILL_S * 2000) - 1, "runtime_key": "rerank.still"}
-    young: Json = {"duration_filter": {"comparison": {"op": "LE", "value": twice_ms}}}
+    before_ms = {"default_value": round(FIRST_WORD_BEFORE_S * 1000) - 1, "runtime_key": "rerank.still"}
+    young: Json = {"duration_filter": {"comparison": {"op": "LE", "value": before_ms}}}
     once: Json = {"or_filter": {"filters": [AT_THE_END, young]}}
     return {
         "name": "usage",

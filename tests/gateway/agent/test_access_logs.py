@@ -34,7 +34,9 @@ def entry(kind, duration_s, details="via_upstream", action="owes_nothing", token
     [
         pytest.param(entry(END, 0.02), True, True, 7, id="a quick one"),
         pytest.param(entry(STILL, 0.501), False, True, 0, id="the first word of a long one"),
+        pytest.param(entry(STILL, 0.82), False, True, 0, id="the first word, late"),
         pytest.param(entry(STILL, 1.002), False, False, 0, id="the second"),
+        pytest.param(entry(STILL, 0.98), False, False, 0, id="the second, a little early"),
         pytest.param(entry(END, 1.3), True, False, 7, id="the last"),
         pytest.param(entry(END, 0.001, "local_rate_limited"), True, False, 7, id="refused by Envoy"),
         pytest.param(

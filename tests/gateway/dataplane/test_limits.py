@@ -24,6 +24,7 @@ def refusal(ask, began):
     while (answer := ask()).status == 200:
         assert passed <= (time.monotonic() - began) / 12
         passed += 1
+    assert answer.status == 429
     return answer
 
 

@@ -27,9 +27,10 @@ def test_requests_through_both_gateways_count_against_one_limit(gateway_replicas
         assert [asked(replicas.gateways[0], lone).status for _ in range(30)] == [200] * 30, (
             "all of it through one of them"
         )
-        while asked(replicas.gateways[0], lone).status == 200:
+        while (answer := asked(replicas.gateways[0], lone)).status == 200:
             more += 1
             assert more <= (time.monotonic() - began) / 2, "30 a minute are one in two seconds"
+        assert answer.status == 429
 
         refused, passed, began = {}, 0, time.monotonic()
         for turn in range(4 * LIMIT):
