@@ -36,7 +36,7 @@ class Place:
         except ModuleNotFoundError as error:
             raise CliError(
                 f"--kubernetes needs the Python package {error.name}, which is not installed: "
-                "pip install 'rerank-operator[operator]'."
+                "in a checkout, pip install '.[operator]'."
             ) from error
         from rerank_cli.key_cluster import KeyCluster
 

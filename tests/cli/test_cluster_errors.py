@@ -160,5 +160,5 @@ def test_options_that_do_not_go_together_are_refused(place: Place, words: str) -
 def test_without_kubernetes_client_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "rerank_cli.kubernetes_api")
     monkeypatch.setitem(sys.modules, "kubernetes.client", None)
-    with pytest.raises(CliError, match=re.escape("pip install 'rerank-operator[operator]'")):
+    with pytest.raises(CliError, match=re.escape("pip install '.[operator]'")):
         CliRunner().invoke(app, ["key", "list", "--kubernetes"], catch_exceptions=False)
