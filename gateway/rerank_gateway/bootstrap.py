@@ -19,8 +19,9 @@ PAGE_CLUSTER = "page"
 ADMIN_CLUSTER = "admin"
 
 _PAGE_LIMITS = {"max_connections": 4, "max_pending_requests": 128}
-"""Of the playground, which asks for no key: how many of its files the agent gives at once, and how many requests
-wait for that; each of Envoy's threads may have one more. The agent has one thread, and more to do than this."""
+"""Of the playground, which asks for no key: how many of its files the agent gives at once, and how many
+requests wait for that. Each of Envoy's threads may have one more. The agent has one thread, and more to do
+than this."""
 
 _HANG_S = 30
 """Seconds after which a thread that does not come round ends Envoy: whoever started it starts it anew."""
