@@ -43,7 +43,7 @@ def test_requests_through_both_gateways_count_against_one_limit(gateway_replicas
         elapsed = time.monotonic() - began
         print(f"{passed} passed in {elapsed:.1f} s")
         # Each alone lets 2 LIMIT pass, and twice as many a second.
-        assert LIMIT <= passed <= LIMIT * (1.9 + elapsed / 60)
+        assert LIMIT <= passed <= LIMIT * (1.5 + elapsed / 60)
         for answer in refused.values():
             assert (answer.status, answer.error["code"]) == (429, "rate_limit_exceeded")
             assert "requests" in answer.error["message"]
@@ -102,4 +102,4 @@ def test_a_limit_of_one_consumer_that_changes_lets_no_other_begin_anew(keyed_gat
         wait_for(lambda: '"max_tokens": 6' in gateway.administration("/config_dump?resource=ecds_filters"))
         passed = passing()
         print(f"{passed} passed")
-        assert passed <= LIMIT * (0.9 + (time.monotonic() - began) / 60)
+        assert passed <= LIMIT * (0.5 + (time.monotonic() - began) / 60)
