@@ -133,10 +133,17 @@ def test_who_asks_for_the_page_all_the_time_keeps_the_agent_from_nothing_else(
 
         gateway.agent.send_signal(signal.SIGSTOP)
         asking = []
-        for _ in range(at_once + waiting):
+
+        def ask() -> None:
             asking.append(connections.enter_context(closing(gateway.caller.connect())))
             asking[-1].sendall(request_head("GET", "/"))
+
+        # A request that has no connection yet waits too: the rest come when the first ones have theirs.
+        for _ in range(at_once):
+            ask()
         wait_for(lambda: active("page") == at_once)
+        for _ in range(waiting):
+            ask()
         wait_for(lambda: active_requests(gateway) == at_once + waiting)
         refused = gateway.caller.ask("GET", "/playground/main.js")
         assert (refused.status, refused.error["code"]) == (429, "overloaded")
