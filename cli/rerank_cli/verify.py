@@ -207,8 +207,8 @@ async def _loaded(manifest: RerankModel, engine: str) -> AsyncIterator["Lifecycl
         from rerank_server.settings import Settings
     except ModuleNotFoundError as error:
         raise CliError(
-            f"Models are verified by the server, of which {error.name} is missing: install "
-            "rerank-operator[server], or ask a running server with --server URL."
+            f"Models are verified by the server, of which {error.name} is missing: in a "
+            "checkout, pip install '.[server]'; or ask a running server with --server URL."
         ) from error
     if engine not in {AUTO, *ENGINES}:
         raise UsageError(f"The engine {engine} is not known: write {', '.join((AUTO, *ENGINES))}.")

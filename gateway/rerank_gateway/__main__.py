@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rerank_gateway.bounds import Limits, add_arguments
 from rerank_gateway.errors import GatewayError
+from rerank_gateway.sockets import ADMIN
 
 if TYPE_CHECKING:
     from rerank_gateway.bootstrap import BootstrapSettings
@@ -87,7 +88,7 @@ async def _run_agent(options: argparse.Namespace) -> int:
     from rerank_gateway.hold import Bounds
 
     stop = asyncio.Event()
-    envoy = options.socket_dir / "admin.sock"
+    envoy = options.socket_dir / ADMIN
     beside = (
         asyncio.create_task(set_when_told(stop, told_to_end(), envoy, options.linger_s)),
         asyncio.create_task(end_if_hung()),
@@ -157,7 +158,7 @@ def _become_envoy(settings: "BootstrapSettings") -> int:
 def _drain(socket_dir: Path, limit_s: float, notice_s: float) -> int:
     from rerank_gateway.admin import drain
 
-    if asyncio.run(drain(socket_dir / "admin.sock", limit_s, notice_s=notice_s)):
+    if asyncio.run(drain(socket_dir / ADMIN, limit_s, notice_s=notice_s)):
         return 0
     sys.stderr.write(f"Requests are still under way after {limit_s:g} s; they will be cut off.\n")
     return 1

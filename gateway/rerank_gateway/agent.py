@@ -20,7 +20,7 @@ from rerank_gateway.expiry import Expiry
 from rerank_gateway.hold import DEFAULT_BOUNDS, Bounds
 from rerank_gateway.meter import Meter
 from rerank_gateway.publication import Publication
-from rerank_gateway.sockets import listening, listening_on
+from rerank_gateway.sockets import ADMIN, ADS, HOLD, HTTP, listening, listening_on
 from rerank_gateway.source import Source
 
 _PEER_CONNECTIONS = 2_048
@@ -41,13 +41,13 @@ class Sockets:
     @property
     def admin(self) -> Path:
         """Where Envoy itself listens, in the same directory."""
-        return self.hold.with_name("admin.sock")
+        return self.hold.with_name(ADMIN)
 
     @classmethod
     def inside(cls, directory: Path) -> "Sockets":
         """Name the sockets as Envoy's bootstrap expects them; the directory is made where there is none."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cls(ads=directory / "ads.sock", http=directory / "http.sock", hold=directory / "hold.sock")
+        return cls(ads=directory / ADS, http=directory / HTTP, hold=directory / HOLD)
 
 
 async def run(

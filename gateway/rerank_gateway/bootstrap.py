@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rerank_api.faces import MAX_BODY_BYTES
+from rerank_gateway import sockets
 from rerank_gateway.listener import HTTP_STATS, Timeouts, listener
 from rerank_gateway.metrics_listener import metrics_listener
-from rerank_gateway.sockets import LONGEST_PATH
 from rerank_gateway.tracing import Tracing, cluster, runtime
 
 ADS_CLUSTER = "ads"
@@ -82,21 +82,21 @@ class BootstrapSettings:
 
     def __post_init__(self) -> None:
         longest = max((self.ads_socket, self.http_socket, self.admin_socket), key=_bytes)
-        if _bytes(longest) > LONGEST_PATH:
+        if _bytes(longest) > sockets.LONGEST_PATH:
             raise ValueError(
                 f"{longest} has {_bytes(longest)} bytes, and a unix socket's path may have "
-                f"{LONGEST_PATH}: choose a directory with a shorter path."
+                f"{sockets.LONGEST_PATH}: choose a directory with a shorter path."
             )
 
     @property
     def ads_socket(self) -> Path:
         """The agent's delta ADS, over gRPC."""
-        return self.socket_dir / "ads.sock"
+        return self.socket_dir / sockets.ADS
 
     @property
     def http_socket(self) -> Path:
         """The agent's HTTP, for the list of models."""
-        return self.socket_dir / "http.sock"
+        return self.socket_dir / sockets.HTTP
 
     @property
     def tls_secret(self) -> Path:
@@ -106,12 +106,12 @@ class BootstrapSettings:
     @property
     def hold_socket(self) -> Path:
         """The agent's activator, which holds requests for models at zero."""
-        return self.socket_dir / "hold.sock"
+        return self.socket_dir / sockets.HOLD
 
     @property
     def admin_socket(self) -> Path:
         """Envoy's own administration."""
-        return self.socket_dir / "admin.sock"
+        return self.socket_dir / sockets.ADMIN
 
 
 def arguments(settings: BootstrapSettings, bootstrap_file: Path) -> list[str]:

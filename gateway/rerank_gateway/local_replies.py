@@ -18,7 +18,7 @@ from rerank_gateway.bounds import RETRY_AFTER_S
 from rerank_gateway.budgets import Kind
 from rerank_gateway.clusters import CLUSTER_HEADER, HOST_PREFIX
 from rerank_gateway.limits import RATE_LIMITED, owing
-from rerank_gateway.paths import PLAYGROUND_PREFIX, PROXY_PREFIX
+from rerank_gateway.paths import PLAYGROUND_PREFIX, PROXY_PREFIX, nothing_at
 from rerank_gateway.route_filter import MISSING_MODEL, too_large
 
 _MODEL = "%REQ(X-RERANK-MODEL?:AUTHORITY)%"
@@ -79,7 +79,7 @@ def local_reply_config(
             *_mappers(
                 _any(_flags("NR"), _status("EQ", 404)),
                 ErrorCode.NOT_FOUND,
-                "There is nothing at %REQ(:METHOD)% %REQ(:PATH):256%: see the documentation's list of paths.",
+                nothing_at("%REQ(:METHOD)% %REQ(:PATH):256%"),
             ),
             *_mappers(
                 _flags("UH"),

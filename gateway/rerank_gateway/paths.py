@@ -1,5 +1,7 @@
 """The public paths besides those of the faces. What is not named here or there never leaves Envoy."""
 
+from rerank_api.faces import MODELS_PATH
+
 HEALTH_PATH = "/healthz"
 """Answered by Envoy itself with 200 while it takes requests."""
 
@@ -26,3 +28,8 @@ PLAYGROUND_FILES = {
     },
 }
 """Where each file of the playground is, by GET; the agent answers with what it has in its package."""
+
+
+def nothing_at(asked: str) -> str:
+    """Return what is said to who asks for a path, `GET /v1`, that is none of these."""
+    return f"There is nothing at {asked}: POST /v1/rerank ranks, and GET {MODELS_PATH} lists the models."

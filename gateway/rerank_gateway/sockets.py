@@ -9,6 +9,15 @@ from pathlib import Path
 
 from rerank_gateway.errors import SocketError
 
+ADS = "ads.sock"
+"""Of the agent: what Envoy is told. Envoy and agent find each other in one directory, by these names."""
+HTTP = "http.sock"
+"""Of the agent: the list of models, and the page."""
+HOLD = "hold.sock"
+"""Of the agent: its activator, which holds requests for models at zero."""
+ADMIN = "admin.sock"
+"""Of Envoy: its administration."""
+
 LONGEST_PATH = 107
 """Bytes of a unix socket's path that Linux takes, less the closing zero (unix(7), `sun_path`)."""
 

@@ -1,5 +1,6 @@
 """From a folder with a checkpoint to a model that is ready to rank."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from rerank_server.families.interface import Dtype, Plan, Ranker, Truncate
 from rerank_server.families.registry import AUTO, choose_family
 from rerank_server.families.scales import Scale, logistic
 from rerank_server.imports import for_good, settle_torch
+
+log = logging.getLogger(__name__)
 
 Activation: TypeAlias = Literal["none", "sigmoid"]
 Report: TypeAlias = Callable[[str, float | None], None]
@@ -96,7 +99,7 @@ def load(
         family=family.name,
         ranker=opened.ranker,
         engine=opened.computed.engine,
-        engine_reason=opened.computed.reason,
+        engine_reason=_with_remark(opened.computed.reason, plan),
         max_length=opened.max_length,
         batch_tokens=plan.batch_tokens,
         options=options,
@@ -117,6 +120,19 @@ def choose_dtype(asked: Literal["auto", "float32", "bfloat16", "float16"], devic
             "scoring.dtype is float16, which CPUs compute very slowly: set it to bfloat16, float32 or auto."
         )
     return asked
+
+
+def _with_remark(reason: str, plan: Plan) -> str:
+    """Return why the engine was chosen, and what speaks against the type of numbers on this CPU."""
+    if plan.device != "cpu" or plan.dtype != "bfloat16":
+        return reason
+    from rerank_server.engine.cpu import precision
+
+    remark = precision.remark(precision.bfloat16_speed())
+    if remark is None:
+        return reason
+    log.warning(remark)
+    return f"{reason}; {remark}"
 
 
 def _device(threads: int) -> str:

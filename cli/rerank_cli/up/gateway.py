@@ -16,7 +16,7 @@ from rerank_cli.client import KEY_VARIABLE
 from rerank_cli.errors import StartError
 from rerank_cli.up.listen import Listen
 from rerank_cli.up.processes import Command
-from rerank_gateway import admin, envoy_binary, envoy_process, tls
+from rerank_gateway import admin, envoy_binary, envoy_process, sockets, tls
 from rerank_gateway.bootstrap import BootstrapSettings
 from rerank_gateway.errors import CertificateError
 from rerank_gateway.tracing import Tracing
@@ -36,8 +36,8 @@ class Answers:
     path: str
 
 
-AGENT_ANSWERS = Answers("http.sock", MODELS_PATH)
-ENVOY_ANSWERS = Answers("admin.sock", "/ready")
+AGENT_ANSWERS = Answers(sockets.HTTP, MODELS_PATH)
+ENVOY_ANSWERS = Answers(sockets.ADMIN, "/ready")
 
 
 def agent_command(run_dir: Path) -> Command:

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rerank_cli.errors import StartError
-from rerank_gateway.sockets import LONGEST_PATH
+from rerank_gateway.sockets import ADMIN, LONGEST_PATH
 
 LOCK = "lock"
 PREFIX = "rerank-up-"
-LONGEST_SOCKET_NAME = "admin.sock"
+LONGEST_SOCKET_NAME = ADMIN
 
 
 @contextlib.contextmanager
