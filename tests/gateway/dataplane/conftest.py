@@ -148,6 +148,11 @@ class Gateway:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.settings.admin_socket))) as client:
             return client.get(f"http://envoy{path}", timeout=PATIENCE_S).text
 
+    def complaints(self) -> list[str]:
+        """Return what Envoy warns of, but that the agent was not there yet: either may be the first."""
+        lines = (self.settings.socket_dir / "envoy.log").read_text().splitlines()
+        return [line for line in lines if "gRPC config stream to ads closed" not in line]
+
     def another_agent(self) -> AbstractContextManager[subprocess.Popen]:
         """Run an agent in the place of the one that is gone; it is told what the state file says."""
         return agent_process(self.settings.socket_dir)
