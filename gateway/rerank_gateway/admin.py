@@ -6,9 +6,10 @@ The paths: https://www.envoyproxy.io/docs/envoy/v1.40.0/operations/admin
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import httpx
 
@@ -19,6 +20,30 @@ QUIET_S = 2.0
 
 _ASK_S = 0.1
 _COUNTS = {"filter": rf"^http\.{HTTP_STATS}\.downstream_rq_(active|completed)$"}
+
+
+class Quiet:
+    """For how long no request was under way or finished. Envoy counts no health check among the latter.
+
+    Of the time between two counts, `SEEN_S` count at the most: where the whole machine paused, who sends has
+    paused too, and is not done.
+    """
+
+    SEEN_S: Final = 0.5
+
+    def __init__(self) -> None:
+        self._quiet_s = 0.0
+        self._at: float | None = None
+        self._completed = 0
+
+    def take(self, counts: Mapping[str, int], now: float) -> float:
+        """Return the seconds of quiet, having counted `active` and `completed` at `now`, in seconds."""
+        if self._at is None or counts["active"] > 0 or counts["completed"] != self._completed:
+            self._quiet_s = 0.0
+        else:
+            self._quiet_s += min(now - self._at, self.SEEN_S)
+        self._at, self._completed = now, counts["completed"]
+        return self._quiet_s
 
 
 async def lives(socket: Path) -> bool:
@@ -98,16 +123,11 @@ async def _asking(socket: Path) -> AsyncIterator[_Ask]:
 
 
 async def _until_quiet(ask: _Ask) -> None:
-    """Wait until `QUIET_S` have passed in which no request was under way or finished.
-
-    Envoy counts no health check among those that are finished.
-    """
-    quiet_since, completed = asyncio.get_running_loop().time(), -1
+    """Wait until nobody has sent anything for `QUIET_S`."""
+    quiet = Quiet()
     while True:
-        counts, now = await _counts(ask), asyncio.get_running_loop().time()
-        if counts["active"] > 0 or counts["completed"] != completed:
-            quiet_since, completed = now, counts["completed"]
-        if now - quiet_since >= QUIET_S:
+        counts = await _counts(ask)
+        if quiet.take(counts, asyncio.get_running_loop().time()) >= QUIET_S:
             return
         await asyncio.sleep(_ASK_S)
 
