@@ -112,10 +112,10 @@ class ApiServer:
 
     def compact(self) -> None:
         """Have etcd forget all versions but the present ones."""
-        now = httpx.post(f"{self.etcd_url}/v3/kv/range", json={"key": "AA=="}).json()["header"]["revision"]
-        httpx.post(
-            f"{self.etcd_url}/v3/kv/compaction", json={"revision": now, "physical": True}
-        ).raise_for_status()
+        with httpx.Client(base_url=self.etcd_url, timeout=120) as client:
+            now = client.post("/v3/kv/range", json={"key": "AA=="}).json()["header"]["revision"]
+            compaction = {"revision": now, "physical": True}
+            client.post("/v3/kv/compaction", json=compaction).raise_for_status()
 
     def kubeconfig(self, token: str = ADMIN) -> Path:
         """Write a kubeconfig whose token is in a file of its own, and return it."""

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from rerank_gateway import envoy_binary
+from tests.gateway.agent.conftest import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +35,7 @@ async def test_a_model_is_listed_and_asked_by_its_name_and_unknown_or_empty_ones
     agent.publish(served("BAAI/bge-m3", only.port), served("empty"))
     await agent.start()
     await gateway.start()
-    async with httpx.AsyncClient(verify=False, base_url=gateway.url) as client:
+    async with httpx.AsyncClient(verify=False, base_url=gateway.url, timeout=PATIENCE) as client:
 
         async def rerank(model):
             body = {"model": model, "query": "q", "documents": ["d"]}

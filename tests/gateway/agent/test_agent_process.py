@@ -18,6 +18,7 @@ from rerank_gateway.bootstrap import BootstrapSettings, bootstrap
 from rerank_gateway.envoy_process import prepare
 from rerank_gateway.errors import SourceEndedError
 from rerank_gateway.models import View
+from tests.gateway.agent.conftest import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.anyio
 async def listed(agent_process):
     """The public names that the agent lists, or None while it does not answer or knows none yet."""
     transport = httpx.AsyncHTTPTransport(verify=False, uds=str(agent_process.state.with_name("http.sock")))
-    async with httpx.AsyncClient(verify=False, transport=transport) as client:
+    async with httpx.AsyncClient(verify=False, transport=transport, timeout=PATIENCE) as client:
         try:
             response = await client.get("http://agent/v1/models")
         except httpx.TransportError:

@@ -18,6 +18,7 @@ from rerank_gateway.metering import Use
 from rerank_gateway.models import Consumer, Endpoint, View
 from rerank_gateway.publication import Publication
 from rerank_gateway.tallies import Report, Used
+from tests.gateway.agent.conftest import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -109,7 +110,7 @@ async def test_a_replica_that_is_away_or_talks_nonsense_is_told_once_and_heard_a
                 return mine.debts
 
             await until(owes, "what was used elsewhere to be owed here")
-            async with httpx.AsyncClient(verify=False, trust_env=False) as client:
+            async with httpx.AsyncClient(verify=False, trust_env=False, timeout=PATIENCE) as client:
                 own = (await client.get(f"http://127.0.0.1:{itself.port}/counts")).json()
                 assert own["used"] == {}, "what others have counted is not told on"
                 gone = await client.get(f"http://127.0.0.1:{itself.port}/metrics")

@@ -17,6 +17,7 @@ import pytest
 from rerank_gateway import state_file
 from rerank_gateway.expiry import Expiry
 from rerank_gateway.models import View
+from tests.gateway.agent.conftest import PATIENCE
 from tests.support.certificates import make_pair, needs_openssl, openssl
 from tests.support.ports import free_port
 
@@ -121,20 +122,20 @@ async def secure(socket_dir, process, replica, served, until, pairs):
 
 
 async def test_a_caller_that_trusts_the_certificate_is_answered(secure):
-    async with httpx.AsyncClient(verify=secure.trust, base_url=secure.url) as client:
+    async with httpx.AsyncClient(verify=secure.trust, base_url=secure.url, timeout=PATIENCE) as client:
         answer = await client.post("/v1/rerank", json=BODY)
         assert (answer.status_code, answer.text) == (200, "only")
         assert (await client.get("/v1/models")).json()["data"][0]["id"] == "m"
 
 
 async def test_a_caller_that_does_not_trust_it_is_not_deceived(secure):
-    async with httpx.AsyncClient(verify=ssl.create_default_context()) as client:
+    async with httpx.AsyncClient(verify=ssl.create_default_context(), timeout=PATIENCE) as client:
         with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
             await client.get(f"{secure.url}/healthz")
 
 
 async def test_plain_http_is_not_answered_where_tls_is_spoken(secure):
-    async with httpx.AsyncClient(verify=False) as client:
+    async with httpx.AsyncClient(verify=False, timeout=PATIENCE) as client:
         with pytest.raises(httpx.TransportError):
             await client.get(f"http://127.0.0.1:{secure.port}/healthz")
 
@@ -225,7 +226,7 @@ async def test_an_expired_certificate_is_told_in_the_log_and_to_prometheus(secur
     async def told():
         """What the agent tells Prometheus: when the certificate ends, if it is known."""
         transport = httpx.AsyncHTTPTransport(uds=str(socket_dir / "http.sock"))
-        async with httpx.AsyncClient(transport=transport) as client:
+        async with httpx.AsyncClient(transport=transport, timeout=PATIENCE) as client:
             text = (await client.get("http://agent/metrics")).text
         found = re.search(r"^rerank_gateway_certificate_expiry_timestamp_seconds (\S+)$", text, re.MULTILINE)
         return found and float(found[1])
@@ -322,7 +323,7 @@ async def test_what_cannot_be_served_is_refused_before_envoy_starts(
 
 async def test_the_private_key_is_not_in_envoy_s_dump_of_its_configuration(secure, socket_dir):
     transport = httpx.AsyncHTTPTransport(verify=False, uds=str(socket_dir / "admin.sock"))
-    async with httpx.AsyncClient(transport=transport) as client:
+    async with httpx.AsyncClient(transport=transport, timeout=PATIENCE) as client:
         dump = (await client.get("http://envoy/config_dump?include_eds")).text
     assert "certificate.json" in dump
     key = (secure.pairs / "first" / "tls.key").read_text().splitlines()[1]

@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from rerank_gateway.delta import DeltaStream, Request
+from tests.gateway.agent.conftest import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +37,7 @@ async def test_unknown_names_leave_nothing_behind_and_one_that_is_added_is_serve
     await agent.start()
     await gateway.start()
 
-    async with httpx.AsyncClient(verify=False, base_url=gateway.url) as client:
+    async with httpx.AsyncClient(verify=False, base_url=gateway.url, timeout=PATIENCE) as client:
 
         async def status(name):
             return (await client.post("/v1/rerank", json={"model": name})).status_code
