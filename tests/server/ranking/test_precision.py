@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+import torch
 
 from rerank_server.engine.cpu import precision
 from rerank_server.load import ScoringOptions, load
@@ -19,7 +20,18 @@ def test_a_type_of_numbers_that_is_slow_is_remarked_upon(speed: float, remark: s
     assert precision.remark(speed) == remark
 
 
-def test_the_products_are_timed() -> None:
+def test_speed_is_that_of_bf16_as_a_multiple_of_fp32_s_and_costs_no_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The products are real ones; how long they take is given."""
+    seconds = {torch.float32: 2.0, torch.bfloat16: 4.0}
+    monkeypatch.setattr(precision, "_seconds", lambda run: seconds[run().dtype])
+    threads = torch.get_num_threads()
+    assert precision.bfloat16_speed() == 0.5
+    assert torch.get_num_threads() == threads
+
+
+def test_the_products_take_time() -> None:
     assert precision.bfloat16_speed() > 0
 
 

@@ -1,7 +1,4 @@
-"""Whether bf16 is worth having on this CPU.
-
-AMX multiplies it several times as fast as fp32; AVX-512 alone is faster on some CPUs and slower on others.
-"""
+"""Whether bf16 is worth having on this CPU: one with instructions for it may still be slower than in fp32."""
 
 import time
 from collections.abc import Callable
