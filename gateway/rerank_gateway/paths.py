@@ -1,6 +1,6 @@
 """The public paths besides those of the faces. What is not named here or there never leaves Envoy."""
 
-from rerank_api.faces import MODELS_PATH
+from rerank_api.faces import MODELS_PATH, RERANK_PATH
 
 HEALTH_PATH = "/healthz"
 """Answered by Envoy itself with 200 while it takes requests."""
@@ -32,4 +32,4 @@ PLAYGROUND_FILES = {
 
 def nothing_at(asked: str) -> str:
     """Return what is said to who asks for a path, `GET /v1`, that is none of these."""
-    return f"There is nothing at {asked}: POST /v1/rerank ranks, and GET {MODELS_PATH} lists the models."
+    return f"There is nothing at {asked}: POST {RERANK_PATH} ranks, and GET {MODELS_PATH} lists the models."

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rerank_cli.errors import StartError
-from rerank_gateway.sockets import ADMIN, LONGEST_PATH
+from rerank_gateway.sockets import ADMIN, ADS, HOLD, HTTP, LONGEST_PATH
 
 LOCK = "lock"
 PREFIX = "rerank-up-"
-LONGEST_SOCKET_NAME = ADMIN
+LONGEST_SOCKET_NAME = max((ADMIN, ADS, HOLD, HTTP), key=len)
 
 
 @contextlib.contextmanager
